@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -16,28 +16,24 @@ from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
-from netfl.workloads.checks import check_pipeline, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.delays import DELAYS, Delay
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.world import Message, Sending
 
-__all__ = ["Federated", "Leaf", "Process", "Training"]
+__all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
 
 Process = Generator[Any, Any, None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Federated:
-    """Clients that train the models of a server.
+class Learners:
+    """Clients that train on their own samples.
 
     Args:
         rounds: how many new global models.
         trainer: what a client does with a model.
-        server: the device that aggregates.
         clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
-        uplink: codecs of updates; none sends float32.
-        downlink: codecs of models; none sends float32. With a sparsifier, the change of the model is sent, and a client
-            that missed some gets all of them or the dense model, whichever is shorter.
         error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
         delay: how much longer than its work a client's training takes; nothing when left out.
         evaluate_every: measure the global model after every this many rounds, and after the last.
@@ -45,17 +41,10 @@ class Federated:
 
     rounds: Annotated[int, Ge(1)]
     trainer: Annotated[Trainer, TRAINERS]
-    server: str = "cloud"
     clients: tuple[str, ...] = ()
-    uplink: tuple[Annotated[Stage, CODECS], ...] = ()
-    downlink: tuple[Annotated[Stage, CODECS], ...] = ()
     error_feedback: bool = True
     delay: Annotated[Delay, DELAYS] | None = None
     evaluate_every: Annotated[int, Ge(1)] = 1
-
-    def __post_init__(self) -> None:
-        for name in ("uplink", "downlink"):
-            check_pipeline(name, getattr(self, name))
 
     role: ClassVar = "training"
 
@@ -64,20 +53,15 @@ class Federated:
         """After its last round."""
         return True
 
-    def problems(self, setting: Setting) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def problems(self, setting: Setting) -> Found:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
         if not setting.has_task:
             yield (), "training needs `data` and `model` in the scenario"
-        yield from missing_device("server", self.server, setting)
-        clients = matching(self.clients, setting.topology)
         yield from unmatched("clients", self.clients, setting)
-        if not clients:
+        if not matching(self.clients, setting.topology):
             yield ("clients",), "no device matches: training has no clients"
-        if self.server in clients:
-            yield ("clients",), f"the server '{self.server}' cannot be its own client"
-        yield from unreachable("server", clients, self.server, setting)
 
-    def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def model_problems(self, session: Session) -> Found:
         """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
         clients = matching(self.clients, session.world.topology)
         try:
@@ -103,6 +87,35 @@ class Federated:
         return session.task.training_work(num_samples, trainer.epochs, trainer.batch_size, trainer.steps(num_samples))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Federated(Learners):
+    """Clients that train the models of a server.
+
+    Args:
+        server: the device that aggregates.
+        uplink: codecs of updates; none sends float32.
+        downlink: codecs of models; none sends float32. With a sparsifier, the change of the model is sent, and a client
+            that missed some gets all of them or the dense model, whichever is shorter.
+    """
+
+    server: str = "cloud"
+    uplink: tuple[Annotated[Stage, CODECS], ...] = ()
+    downlink: tuple[Annotated[Stage, CODECS], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("uplink", "downlink"):
+            check_pipeline(name, getattr(self, name))
+
+    def problems(self, setting: Setting) -> Found:
+        """See `Learners`; and whether everyone reaches the server."""
+        yield from super().problems(setting)
+        yield from missing_device("server", self.server, setting)
+        clients = matching(self.clients, setting.topology)
+        if self.server in clients:
+            yield ("clients",), f"the server '{self.server}' cannot be its own client"
+        yield from unreachable("server", clients, self.server, setting)
+
+
 class Training:
     """One training under way: what its server and its clients share.
 
@@ -110,16 +123,16 @@ class Training:
         settings: of the workload.
         session: the run.
         name: of the workload.
+        holder: the device that holds the newest global model.
     """
 
-    def __init__(self, settings: Federated, session: Session, name: str) -> None:
+    def __init__(self, settings: Learners, session: Session, name: str, holder: str) -> None:
         self.settings = settings
         self.session = session
         self.world = session.world
         self.store = session.store
         self.name = name
-        self.uplink = Pipeline(settings.uplink)
-        self.feedback = settings.error_feedback and not self.uplink.lossless
+        self.holder = holder
         clients = matching(settings.clients, self.world.topology)
         self.shards = settings.shards(session, len(clients))
         num_samples = self.store.force(values.shard_samples(self.shards))
@@ -127,12 +140,12 @@ class Training:
         task = session.task
         self.model = values.initial_model(task.model, task.dataset, self.world.streams.stream("initial model"))
         self.version = 0
-        self.feed = session.feeds[name] = ModelFeed(self.world.env, settings.server)
+        self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
         self._unsettled: list[Recipe] = []
 
     def begin(self) -> None:
         """Publish and measure the initial model."""
-        self.world.keep(self.settings.server, self.name, 4 * self.session.task.num_parameters)
+        self.world.keep(self.holder, self.name, 4 * self.session.task.num_parameters)
         self.feed.publish(self.version, self.model)
         self.session.reached(self._evaluate())
 
@@ -158,9 +171,9 @@ class Training:
         """Send a message of this workload."""
         return self.world.send(source, destination, Message(kind=kind, payload_bytes=payload_bytes, workload=self.name, label=label))
 
-    def payload_bytes(self, encoded: Recipe) -> int:
-        """Length of an update's encoding, in closed form where there is one."""
-        stated = self.uplink.encoded_bytes(self.session.task.num_parameters)
+    def payload_bytes(self, pipeline: Pipeline, encoded: Recipe) -> int:
+        """Length of a model's or an update's encoding, in closed form where there is one."""
+        stated = pipeline.encoded_bytes(self.session.task.num_parameters)
         return int(self.force(values.payload_bytes(encoded))) if stated is None else stated
 
     def aggregation_work(self, num_updates: int) -> Work:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol
 
-from netfl.codecs import Pipeline
+from netfl.codecs import Pipeline, Stage
 from netfl.learning import values
 from netfl.learning.aggregate import Aggregator
 from netfl.learning.select import Selector
@@ -15,7 +15,7 @@ from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
 from netfl.world import Sending
 
-__all__ = ["Hub", "Member", "Outcome"]
+__all__ = ["Hub", "Member", "Outcome", "num_asked"]
 
 
 class Member(Protocol):
@@ -82,13 +82,15 @@ class Hub:
         training: what it belongs to.
         device: the hub.
         members: who makes updates for it, by name.
+        uplink: codecs of updates.
+        downlink: codecs of models.
         per_round: how many updates a round aggregates at most.
         asked: how many members a round asks.
         deadline_s: a round ends after this long with the updates that it has; None waits for all.
         selector: who takes part.
         aggregator: what the hub makes of the updates.
         model: what it begins with.
-        place: what tells this hub's random streams from those of others; nothing for the server.
+        place: what tells this hub's random streams and labels from those of others; nothing for the server.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class Hub:
         device: str,
         members: Mapping[str, Member],
         *,
+        uplink: tuple[Stage, ...],
+        downlink: tuple[Stage, ...],
         per_round: int,
         asked: int,
         deadline_s: float | None,
@@ -105,7 +109,7 @@ class Hub:
         model: Recipe,
         place: tuple[str, ...] = (),
     ) -> None:
-        settings, world = training.settings, training.world
+        world = training.world
         self.device = device
         self.members = members
         self.model = model
@@ -118,12 +122,14 @@ class Hub:
         self._selector = selector
         self._aggregator = aggregator
         self._place = place
+        self._uplink = Pipeline(uplink)
+        self._feedback = training.settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
         self._downlink = Downlink(
-            pipeline=Pipeline(settings.downlink),
+            pipeline=Pipeline(downlink),
             num_values=training.session.task.num_parameters,
-            error_feedback=settings.error_feedback,
+            error_feedback=training.settings.error_feedback,
             stream=world.streams.stream("downlink", training.name, *place),
             store=training.store,
         )
@@ -177,7 +183,7 @@ class Hub:
         if download.delivered:
             self._downlink.received(member.name, broadcast)
             if not cohort.closed:
-                update = yield from member.work(start, number, f"round {number}")
+                update = yield from member.work(start, number, self._label(number))
                 if not cohort.closed:
                     yield from self._upload(cohort, member.name, update, number)
         elif download.transfer.outcome == "failed":
@@ -187,8 +193,8 @@ class Hub:
     def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
         training = self._training
         stream = self._world.streams.stream("uplink", training.name, member, number)
-        encoded = values.encode(training.uplink, update, self._residuals.get(member), stream, training.feedback)
-        upload = self._send(cohort, member, member, self.device, "update", training.payload_bytes(encoded), number)
+        encoded = values.encode(self._uplink, update, self._residuals.get(member), stream, self._feedback)
+        upload = self._send(cohort, member, member, self.device, "update", training.payload_bytes(self._uplink, encoded), number)
         yield upload
         if upload.delivered and not cohort.closed:
             cohort.arrivals[member] = (self._world.now, encoded)
@@ -199,11 +205,11 @@ class Hub:
 
     def _carry(self, member: str, encoded: Recipe, accepted: bool) -> None:
         """Remember what a member adds to its next update: what the encoding lost, or all of it if it was not accepted."""
-        if self._training.feedback:
+        if self._feedback:
             self._residuals[member] = values.residual(encoded) if accepted else values.unsent(encoded)
 
     def _send(self, cohort: _Cohort, member: str, source: str, destination: str, kind: Any, payload_bytes: int, number: int) -> Sending:
-        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, f"round {number}")
+        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, self._label(number))
         return sending
 
     def _aggregate(self, cohort: _Cohort, number: int) -> Process:
@@ -212,7 +218,10 @@ class Hub:
         self._training.used([cohort.updates[member] for member in cohort.accepted if member in cohort.updates])
         self.model = values.aggregate(self._aggregator, self.model, updates, weights)
         work = self._training.aggregation_work(len(updates))
-        yield self._world.compute(self.device, work, workload=self._training.name, label=f"round {number}")
+        yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))
+
+    def _label(self, number: int) -> str:
+        return " ".join((*self._place, f"round {number}"))
 
 
 def num_asked(per_round: int, over_selection: float) -> int:
