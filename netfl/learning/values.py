@@ -26,6 +26,8 @@ __all__ = [
     "DatasetFacts",
     "Update",
     "aggregate",
+    "average",
+    "consensus",
     "dataset",
     "dataset_facts",
     "decoded",
@@ -267,6 +269,30 @@ def _total(calls: Calls) -> list[np.ndarray]:
     return [_vector(first) + _vector(second) for first, second in calls]
 
 
+def average(vectors: Sequence[Recipe]) -> Recipe:
+    """The plain mean (n,) of vectors, in the order given."""
+    return recipe(_AVERAGE, tuple(vectors))
+
+
+def _average(calls: Calls) -> list[np.ndarray]:
+    return [(np.sum(vectors, axis=0, dtype=np.float64) / len(vectors)).astype(np.float32) for (vectors,) in calls]
+
+
+def consensus(own: Recipe, own_view: Recipe, views: Sequence[Recipe], shares: Sequence[float]) -> Recipe:
+    """A vector (n,) moved towards others: own + the sum of share * (view - own_view), in the order given."""
+    return recipe(_CONSENSUS, own, own_view, tuple(views), tuple(shares))
+
+
+def _consensus(calls: Calls) -> list[np.ndarray]:
+    results = []
+    for own, own_view, views, shares in calls:
+        moved = own.astype(np.float64)
+        for view, share in zip(views, shares, strict=True):
+            moved += share * (view.astype(np.float64) - own_view)
+        results.append(moved.astype(np.float32))
+    return results
+
+
 def evaluate(model: Model, vector: Recipe, data: Recipe) -> Recipe:
     """The `Evaluation` of a flat model vector on the test samples."""
     return recipe(_EVALUATE, model, vector, data)
@@ -317,4 +343,6 @@ _UNSENT = Function("unsent", 1, _unsent)
 _AGGREGATE = Function("aggregate", 1, _aggregate, _AS_TENSOR)
 _DIFFERENCE = Function("difference", 1, _difference)
 _TOTAL = Function("total", 1, _total, _AS_TENSOR)
+_AVERAGE = Function("average", 1, _average)
+_CONSENSUS = Function("consensus", 1, _consensus, _AS_TENSOR)
 _EVALUATE = Function("evaluate", 1, _evaluate, FactForm(lambda found: [found.accuracy, found.loss], _evaluation_from))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from netfl.codecs import Pipeline
@@ -52,6 +53,12 @@ class Downlink:
     _sent: list[Broadcast] = field(default_factory=list)
     _held: dict[str, int] = field(default_factory=dict)
     _carried: Recipe | None = None
+
+    def begin(self, model: Recipe, receivers: Iterable[str]) -> None:
+        """Everyone holds this model already: nothing is sent for it."""
+        self._sent.append(Broadcast(1, 0, model))
+        for receiver in receivers:
+            self.received(receiver, 1)
 
     def broadcast(self, model: Recipe) -> Broadcast:
         """Encode a model for a round."""
