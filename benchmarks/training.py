@@ -184,7 +184,7 @@ class Running:
     """A peer at work on a case, in its own process."""
 
     def __init__(self, python: Path, script: str, case_path: Path) -> None:
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115: it lives as long as the process
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, HERE / script, case_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
