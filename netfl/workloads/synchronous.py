@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -15,7 +16,7 @@ from annotated_types import Ge, Le
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
-from netfl.errors import CodecError, NetflError, RunError
+from netfl.errors import CodecError, NetflError
 from netfl.learning import values
 from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
@@ -24,6 +25,7 @@ from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.units import Duration
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.divergence import check_losses, diverged
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.world import Message, Sending
@@ -171,6 +173,7 @@ class _Training:
         self.uplink = Pipeline(settings.uplink)
         self.feedback = settings.error_feedback and not self.uplink.lossless
         self.clients = matching(settings.clients, self.world.topology)
+        self.index = {client: index for index, client in enumerate(self.clients)}
         self.shards = settings._shards(session, len(self.clients))
         task = session.task
         self.num_samples = dict(zip(self.clients, self.store.force(values.shard_samples(self.shards)), strict=True))
@@ -179,6 +182,8 @@ class _Training:
         self.residuals: dict[str, Recipe] = {}
         self.cohort: _Cohort | None = None
         self.unsettled: list[Recipe] = []
+        self.round = 0
+        self.fits: dict[str, Recipe] = {}
         self.downlink = Downlink(
             pipeline=Pipeline(settings.downlink),
             num_values=task.num_parameters,
@@ -240,11 +245,12 @@ class _Training:
         task = self.session.task
         fits = {
             client: values.fit(
-                self.settings.trainer, task.model, broadcast.decoded, task.dataset, (self.shards, self.clients.index(client)),
+                self.settings.trainer, task.model, broadcast.decoded, task.dataset, (self.shards, self.index[client]),
                 self.world.streams.stream("fit", self.name, client, round_),
             )
             for client in selected
         }  # fmt: skip
+        self.round, self.fits = round_, fits
         cohort = _Cohort(min(self.settings.clients_per_round, len(selected)), fits, self.world.env.event())
         self.store.announce(fits.values())
         for client in selected:
@@ -296,8 +302,11 @@ class _Training:
     def _aggregate(self, cohort: _Cohort, round_: int) -> Process:
         updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
         weights = [self.num_samples[client] for client in cohort.accepted]
-        self.unsettled += [cohort.fits[client] for client in cohort.accepted]
+        fits = {client: cohort.fits[client] for client in cohort.accepted}
+        self.unsettled += fits.values()
         self.model = values.aggregate(self.settings.aggregator, self.model, updates, weights)
+        with self._diverging():
+            check_losses(self.store, self.name, round_, fits, self.model)
         self.version += 1
         size = self.session.task.num_parameters
         work = Work(
@@ -309,11 +318,17 @@ class _Training:
         yield self.world.compute(self.settings.server, work, workload=self.name, label=f"round {round_}")
 
     def _force(self, wanted: Recipe) -> Any:
-        """A value of the training; an update that no codec can carry means that training has diverged."""
-        try:
+        """A value of the training."""
+        with self._diverging():
             return self.store.force(wanted)
+
+    @contextmanager
+    def _diverging(self) -> Iterator[None]:
+        """An update that no codec can carry means that training has diverged."""
+        try:
+            yield
         except CodecError as error:
-            raise RunError(f"workload '{self.name}': training has diverged: {error}; lower `trainer.learning_rate`") from error
+            raise diverged(self.store, self.name, self.round, self.fits, str(error)) from error
 
     def _evaluate(self) -> float:
         """Measure the newest global model.
@@ -326,10 +341,7 @@ class _Training:
         self.store.settle(self.unsettled)
         self.unsettled.clear()
         if not math.isfinite(found.loss):
-            raise RunError(
-                f"workload '{self.name}': the loss of global model {self.version} is {found.loss}: training has diverged; "
-                f"lower `trainer.learning_rate`"
-            )
+            raise diverged(self.store, self.name, self.round, self.fits, f"the loss of global model {self.version} is {found.loss}")
         self.world.trace.append(
             Evaluation(workload=self.name, version=self.version, time_s=self.world.now, accuracy=found.accuracy, loss=found.loss)
         )
