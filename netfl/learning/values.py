@@ -36,6 +36,7 @@ __all__ = [
     "evaluate",
     "fit",
     "initial_model",
+    "losses",
     "payload_bytes",
     "residual",
     "shard_samples",
@@ -189,6 +190,15 @@ def _fit(calls: Calls) -> list[Update]:
     return [updates[index] for index in range(len(calls))]
 
 
+def losses(fits: Sequence[Recipe]) -> Recipe:
+    """The mean loss of each `Update`, as a tuple; nan or inf where training diverged."""
+    return recipe(_LOSSES, tuple(fits))
+
+
+def _losses(calls: Calls) -> list[tuple[float, ...]]:
+    return [tuple(float(update.mean_loss) for update in updates) for (updates,) in calls]
+
+
 def encode(pipeline: Pipeline, values: Recipe, carried: Recipe | None, stream: Stream, feedback: bool = False) -> Recipe:
     """The `Encoded` of an update or a vector.
 
@@ -226,7 +236,7 @@ def _decoded(calls: Calls) -> list[np.ndarray]:
 
 def residual(encoded: Recipe) -> Recipe:
     """What an encoding lost, (n,): carried to the next one if its bytes were accepted."""
-    return recipe(_RESIDUAL, encoded)
+    return encoded.part(_RESIDUAL)
 
 
 def _residual(calls: Calls) -> list[np.ndarray]:
@@ -334,6 +344,7 @@ _SHARDS = Function("shards", 1, _shards)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _FIT = Function("fit", 1, _fit)
+_LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _RESIDUAL = Function("residual", 1, _residual, _AS_TENSOR)
 _ENCODE = Function("encode", 1, _encode)
 _ENCODE_FOR_FEEDBACK = Function("encode", 1, _encode, parts=(_RESIDUAL,))

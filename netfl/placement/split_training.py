@@ -41,9 +41,7 @@ class Step:
     backward: tuple[Tensors, ...]
 
 
-def split_step(
-    module: nn.Module, profile: Profile, cuts: tuple[int, ...], inputs: NDArray[np.float32], labels: NDArray[np.int64]
-) -> Step:
+def split_step(module: nn.Module, profile: Profile, cuts: tuple[int, ...], inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> Step:
     """One forward and backward pass, each piece working only on what it holds and what crossed its cuts.
 
     Args:
@@ -91,7 +89,11 @@ def split_step(
 
 
 def _run(
-    body: fx.GraphModule, constants: list[fx.Node], steps: tuple[fx.Node, ...], env: dict[fx.Node, torch.Tensor], shapes: dict[fx.Node, object]
+    body: fx.GraphModule,
+    constants: list[fx.Node],
+    steps: tuple[fx.Node, ...],
+    env: dict[fx.Node, torch.Tensor],
+    shapes: dict[fx.Node, object],
 ) -> None:
     """Run a piece's nodes; `env` holds what crossed its cut, and gets what they make."""
     runner = fx.Interpreter(body, garbage_collect_values=False)

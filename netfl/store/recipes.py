@@ -10,11 +10,11 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["FactForm", "Function", "Recipe", "TensorForm", "recipe"]
+__all__ = ["FactForm", "Function", "Held", "Recipe", "TensorForm", "recipe"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class FactForm:
 @dataclass(frozen=True)
 class TensorForm:
     """How a large value is kept while there is room: as named arrays.
+
+    Functions whose values the work of later rounds begins with have this form: their recipes hold their values once these are there.
 
     Args:
         dump: from the value to its arrays.
@@ -63,8 +65,17 @@ class Function:
     parts: tuple[Function, ...] = ()
 
 
+class Held(Protocol):
+    """Where a value is that a recipe holds in place of its arguments."""
+
+    def value(self) -> Any:
+        """The value."""
+
+
 class Recipe:
     """A value to be computed: compare and hash it by `key`.
+
+    A recipe keeps alive all that it is made of, back to the beginning of the run, until `hold` is called; see `netfl.store.store`.
 
     Args:
         function: what computes it.
@@ -72,15 +83,30 @@ class Recipe:
         key: SHA-256 of the function and the arguments' keys.
     """
 
-    __slots__ = ("arguments", "function", "inputs", "key")
+    __slots__ = ("__weakref__", "_parts", "arguments", "function", "held", "inputs", "key")
 
     def __init__(self, function: Function, arguments: tuple[Any, ...]) -> None:
         self.function = function
         self.arguments = arguments
         self.inputs = tuple(_recipes_in(arguments))
+        self.held: Held | None = None
+        self._parts: tuple[Recipe, ...] = ()
         digest = hashlib.sha256()
         _feed(digest.update, (function.name, function.version, arguments))
         self.key = digest.digest()
+
+    def part(self, function: Function) -> Recipe:
+        """The recipe of one of the function's parts: always the same object, so that it holds its value once the whole is computed."""
+        for part in self._parts:
+            if part.function is function:
+                return part
+        self._parts += (Recipe(function, (self,)),)
+        return self._parts[-1]
+
+    def hold(self, held: Held) -> None:
+        """Have the value in place of the arguments, so that what led to it can be forgotten."""
+        self.held = held
+        self.arguments = self.inputs = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.key == other.key

@@ -178,7 +178,7 @@ class _Server:
             self._arrivals.sort(key=lambda arrival: (arrival.time_s, arrival.client))
             taken, self._arrivals = self._arrivals[: self._per_round], self._arrivals[self._per_round :]
             model = self._combine(training.model, taken)
-            training.used([arrival.fit for arrival in taken])
+            training.used(number, {arrival.client: arrival.fit for arrival in taken}, model)
             yield world.compute(
                 self._settings.server, training.aggregation_work(len(taken)), workload=training.name, label=f"round {number}"
             )
@@ -210,7 +210,7 @@ class _Server:
         for client in self._settings.selector.select(idle, count, stream):
             self._turns[client] += 1
             self._busy[client] = training.clients[client].update(broadcast.decoded, self._turns[client])
-            training.store.announce([self._busy[client]])
+            training.announce(training.version + 1, {client: self._busy[client]})
             self._world.env.process(self._client(client, training.version, broadcast))
 
     def _client(self, client: str, version: int, broadcast: Broadcast) -> Process:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -11,13 +12,14 @@ from annotated_types import Ge
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
-from netfl.errors import CodecError, NetflError, RunError
+from netfl.errors import CodecError, NetflError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.delays import DELAYS, Delay
+from netfl.workloads.divergence import check_losses, diverged
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.world import Message, Sending
 
@@ -142,6 +144,8 @@ class Training:
         self.version = 0
         self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
         self._unsettled: list[Recipe] = []
+        self._round = 0
+        self._fits: Mapping[str, Recipe] = {}
 
     def begin(self) -> None:
         """Publish and measure the initial model."""
@@ -191,16 +195,37 @@ class Training:
         while not any(self.world.is_up(device) for device in devices):
             yield self.world.sleep(min(self.world.next_change_s(device) for device in devices) - self.world.now)
 
-    def used(self, fits: list[Recipe]) -> None:
-        """These updates are part of the global model: the next evaluation settles them."""
-        self._unsettled += fits
+    def announce(self, number: int, fits: Mapping[str, Recipe]) -> None:
+        """These clients' updates, of that round, will probably be needed."""
+        self._round, self._fits = number, fits
+        self.store.announce(fits.values())
+
+    def used(self, number: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
+        """These clients' updates made that model in that round: the next evaluation settles them.
+
+        Raises:
+            RunError: one of them has diverged.
+        """
+        self._unsettled += fits.values()
+        with self._diverging():
+            check_losses(self.store, self.name, number, fits, model)
 
     def force(self, wanted: Recipe) -> Any:
-        """A value of the training; an update that no codec can carry means that training has diverged."""
-        try:
+        """A value of the training.
+
+        Raises:
+            RunError: no codec can carry it: training has diverged.
+        """
+        with self._diverging():
             return self.store.force(wanted)
+
+    @contextmanager
+    def _diverging(self) -> Iterator[None]:
+        """An update that no codec can carry means that training has diverged."""
+        try:
+            yield
         except CodecError as error:
-            raise RunError(f"workload '{self.name}': training has diverged: {error}; lower `trainer.learning_rate`") from error
+            raise diverged(self.store, self.name, self._round, self._fits, str(error)) from error
 
     def _evaluate(self) -> float:
         """Measure the newest global model.
@@ -213,10 +238,7 @@ class Training:
         self.store.settle(self._unsettled)
         self._unsettled.clear()
         if not math.isfinite(found.loss):
-            raise RunError(
-                f"workload '{self.name}': the loss of global model {self.version} is {found.loss}: training has diverged; "
-                f"lower `trainer.learning_rate`"
-            )
+            raise diverged(self.store, self.name, self._round, self._fits, f"the loss of global model {self.version} is {found.loss}")
         self.world.trace.append(
             Evaluation(workload=self.name, version=self.version, time_s=self.world.now, accuracy=found.accuracy, loss=found.loss)
         )

@@ -74,7 +74,10 @@ class Gossip(Learners):
         graph.add_nodes_from(clients)
         parts = sorted(sorted(part) for part in nx.connected_components(graph))
         if len(parts) > 1:
-            yield ("graph",), f"the clients fall into {len(parts)} groups that never hear of each other: '{parts[0][0]}' and '{parts[1][0]}'"
+            yield (
+                ("graph",),
+                f"the clients fall into {len(parts)} groups that never hear of each other: '{parts[0][0]}' and '{parts[1][0]}'",
+            )
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
@@ -131,6 +134,7 @@ class _Gossip:
             self._nodes[client] = _Node(leaf, training.model, downlink, weights[client])
         self._changed: dict[str, simpy.Event] = {client: world.env.event() for client in clients}
         self._round_models: dict[int, dict[str, Recipe]] = {}
+        self._fits: dict[int, dict[str, Recipe]] = {}
         self._ended: dict[int, simpy.Event] = {}
 
     def run(self) -> Process:
@@ -146,7 +150,9 @@ class _Gossip:
             yield self._ended[number]
             models = self._round_models.pop(number)
             everyone = [models[client] for client in sorted(models)]
-            training.advance(values.average(everyone))
+            mean = values.average(everyone)
+            training.used(number, self._fits.pop(number), mean)
+            training.advance(mean)
             training.end_round(number, start_s, len(everyone), len(everyone), 0)
             start_s = self._world.now
 
@@ -156,12 +162,14 @@ class _Gossip:
         for number in range(1, settings.rounds + 1):
             label = f"round {number}"
             fit = node.leaf.update(node.model, number)
-            training.store.announce([fit])
+            training.announce(number, {client: fit})
             update = yield from node.leaf.work(node.model, number, label)
             trained = values.total(node.model, update)
             broadcast = node.downlink.broadcast(trained)
             for other in node.weights:
-                world.env.process(self._tell(client, other, node.downlink.payload_bytes(other), broadcast.number, broadcast.decoded, number))
+                world.env.process(
+                    self._tell(client, other, node.downlink.payload_bytes(other), broadcast.number, broadcast.decoded, number)
+                )
             patience = None if settings.patience is None else world.sleep(settings.patience)
             while min(node.heard.values(), default=number) < number and (patience is None or not patience.processed):
                 yield self._changed[client] if patience is None else self._changed[client] | patience
@@ -169,9 +177,9 @@ class _Gossip:
             views = [node.view(other, number) for other in others]
             shares = [node.weights[other] * settings.consensus for other in others]
             node.model = values.consensus(trained, broadcast.decoded, views, shares)
-            training.used([fit])
             models = self._round_models.setdefault(number, {})
             models[client] = node.model
+            self._fits.setdefault(number, {})[client] = fit
             if len(models) == len(self._nodes):
                 self._ended[number].succeed()
 

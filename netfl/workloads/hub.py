@@ -171,7 +171,7 @@ class Hub:
             if update is not None:
                 updates[member] = update
         cohort = _Cohort(min(self._per_round, len(selected)), updates, len(selected), self._world.env.event())
-        self._store.announce(updates.values())
+        self._training.announce(number, updates)
         for member in selected:
             self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
         return cohort, len(selected)
@@ -215,8 +215,9 @@ class Hub:
     def _aggregate(self, cohort: _Cohort, number: int) -> Process:
         updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
         weights = [self.members[member].num_samples for member in cohort.accepted]
-        self._training.used([cohort.updates[member] for member in cohort.accepted if member in cohort.updates])
         self.model = values.aggregate(self._aggregator, self.model, updates, weights)
+        fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
+        self._training.used(number, fits, self.model)
         work = self._training.aggregation_work(len(updates))
         yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))
 

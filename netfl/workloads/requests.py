@@ -274,7 +274,9 @@ class _Serving:
 
     def _feed(self) -> ModelFeed:
         if self.settings.model is not None:
-            return self.session.feeds[self.settings.model]
+            read = self.session.feeds[self.settings.model]
+            read.is_read = True
+            return read
         task, trainer = self.session.task, self.settings.pretrained
         assert trainer is not None
         start = values.initial_model(task.model, task.dataset, self.world.streams.stream("initial model"))

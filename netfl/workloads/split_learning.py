@@ -78,7 +78,11 @@ class SplitLearning(Learners):
         samples = session.store.force(values.shard_samples(self.shards(session, len(clients))))
         found = []
         for device, num_samples in [*zip(clients, samples, strict=True), (self.server, max(samples))]:
-            need = max(work.memory_bytes for where, work in self._batch(profile, min(self.trainer.batch_size, num_samples)) if where == (device == self.server))
+            need = max(
+                work.memory_bytes
+                for where, work in self._batch(profile, min(self.trainer.batch_size, num_samples))
+                if where == (device == self.server)
+            )
             have = session.world.profile(device).memory_bytes
             if need > have:
                 found.append(f"its part of the model needs {need:,} bytes of memory on '{device}', which has {have:,}")
@@ -94,7 +98,8 @@ class SplitLearning(Learners):
         holder: str | None = None
         for number in range(1, self.rounds + 1):
             yield from training.wait_for_any(list(training.clients))
-            start_s, model, fits, failed = world.now, training.model, [], 0
+            fits: dict[str, Recipe] = {}
+            start_s, model, failed = world.now, training.model, 0
             turns = [client for client in training.clients if world.is_up(client)]
             for client in turns:
                 taken = yield from self._turn(training, holder, client, number)
@@ -103,11 +108,11 @@ class SplitLearning(Learners):
                     continue
                 holder = client
                 fit = training.clients[client].update(model, number)
-                training.store.announce([fit])
-                fits.append(fit)
+                training.announce(number, {client: fit})
+                fits[client] = fit
                 model = values.total(model, fit)
             if fits:
-                training.used(fits)
+                training.used(number, fits, model)
                 training.advance(model)
             training.end_round(number, start_s, len(turns), len(fits), failed)
 

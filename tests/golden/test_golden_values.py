@@ -45,6 +45,7 @@ def recipes() -> dict[str, Recipe]:
         "payload_bytes": values.payload_bytes(encoded),
         "residual": values.residual(encoded),
         "served_bytes": served_bytes(weights),
+        "losses": values.losses([update, update]),
         "unsent": values.unsent(encoded),
         "difference": values.difference(start, decoded),
         "total": values.total(start, update),
@@ -76,7 +77,7 @@ def figures(name: str, value: Any) -> list[float]:
         return [int(value.correct.sum()), int(value.payload_bytes.sum())]
     if name == "dataset_facts":
         return [*value.sample_shape, value.num_classes, value.num_test]
-    if name in ("shard_samples", "served_bytes"):
+    if name in ("shard_samples", "served_bytes", "losses"):
         return list(value)
     if name == "payload_bytes":
         return [value]
@@ -91,6 +92,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
     ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("payload_bytes", 1): [163.0],
+    ("losses", 1): [2.123234, 2.123234],
     ("residual", 1): [666.0, 6.825085, 1.111874],
     ("served_bytes", 1): [0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
     ("infer", 1): [43.0, 96212.0],

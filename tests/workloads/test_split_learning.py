@@ -92,4 +92,3 @@ def test_layers_pass_through_the_server_to_the_next_client(tmp_path: Path) -> No
 def test_cuts_that_leave_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
         run(split(**settings))
-
