@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from netfl.codecs import Pipeline
 from netfl.learning import values
-from netfl.learning.aggregate import Aggregator
+from netfl.learning.aggregators import Aggregator
 from netfl.learning.select import Selector
 from netfl.store import Recipe
 from netfl.workloads.downlink import Downlink
@@ -49,8 +49,9 @@ class Outcome:
 class _Cohort:
     """The members of one round and what became of them."""
 
-    def __init__(self, goal: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
+    def __init__(self, goal: int, least: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
         self.goal = goal
+        self.least = least
         self.updates = updates
         self.pending = count
         self.complete = complete
@@ -67,10 +68,11 @@ class _Cohort:
             self.complete.succeed()
 
     def close(self) -> None:
-        """Accept the first arrivals, those of one instant by name, and cut off everyone who still sends."""
+        """Accept the first arrivals, those of one instant by name, or none if they are too few; cut off everyone who still sends."""
         self.closed = True
         first = sorted(self.arrivals, key=lambda member: (self.arrivals[member][0], member))[: self.goal]
-        self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
+        if len(first) >= self.least:
+            self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
         for sending in self.sendings.values():
             sending.abort()
 
@@ -118,6 +120,7 @@ class Hub:
         self._selector = selector
         self._aggregator = aggregator
         self._place = place
+        self._aggregated: Recipe | None = None
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
         self._downlink = Downlink(
@@ -164,7 +167,9 @@ class Hub:
             update = self.members[member].update(broadcast.decoded, number)
             if update is not None:
                 updates[member] = update
-        cohort = _Cohort(min(self._per_round, len(selected)), updates, len(selected), self._world.env.event())
+        cohort = _Cohort(
+            min(self._per_round, len(selected)), self._aggregator.least_updates, updates, len(selected), self._world.env.event()
+        )
         self._store.announce(updates.values())
         for member in selected:
             self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
@@ -210,7 +215,12 @@ class Hub:
         updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
         weights = [self.members[member].num_samples for member in cohort.accepted]
         self._training.used([cohort.updates[member] for member in cohort.accepted if member in cohort.updates])
-        self.model = values.aggregate(self._aggregator, self.model, updates, weights)
+        steps = [self._training.settings.trainer.steps(weight) for weight in weights]
+        stream = self._world.streams.stream("aggregate", self._training.name, *self._place, number)
+        self._aggregated = values.aggregate(
+            self._aggregator, self.model, self._aggregated, updates, weights, steps, len(self.members), stream=stream
+        )
+        self.model = values.aggregated_model(self._aggregated)
         work = self._training.aggregation_work(len(updates))
         yield self._world.compute(self.device, work, workload=self._training.name, label=f"round {number}")
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
+from netfl.learning.aggregators import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
 from netfl.units import Duration
 from netfl.workloads.checks import check_positive
@@ -52,6 +52,14 @@ class Synchronous(Federated):
         asked = num_asked(self.clients_per_round, self.over_selection)
         if clients and asked > len(clients):
             yield ("clients_per_round",), f"asks {asked} clients a round (over-selection included); there are {len(clients)}"
+        least = self.aggregator.least_updates
+        if self.clients_per_round < least:
+            yield ("aggregator",), f"needs at least {least} updates a round; `clients_per_round` is {self.clients_per_round}"
+        unfit = self.aggregator.unfit(self.trainer)
+        if unfit is not None:
+            yield ("aggregator",), unfit
+        if self.aggregator.uses_controls:
+            yield ("aggregator",), "this workload does not carry control variates"
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
