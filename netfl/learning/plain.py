@@ -77,6 +77,7 @@ def train(
     batch_size: int,
     rule: Rule,
     device: str = "cpu",
+    offset: npt.NDArray[Any] | None = None,
 ) -> tuple[npt.NDArray[Any], float]:
     """Train one client; returns its vector (P,) and the mean loss over the last epoch.
 
@@ -90,19 +91,23 @@ def train(
         batch_size: samples a step.
         rule: of the update.
         device: cpu or cuda.
+        offset: (P,) added to every step's gradient; None for none.
     """
     if seed is not None:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
             torch.default_generator.manual_seed(seed)
             if device == "cuda":
                 torch.cuda.manual_seed(seed)
-            return train(module, start, inputs, labels, orders, None, batch_size=batch_size, rule=rule, device=device)
+            return train(module, start, inputs, labels, orders, None, batch_size=batch_size, rule=rule, device=device, offset=offset)
     load_vector(module, start)
     module.to(device).train()
     parameters = list(module.parameters())
     steps_an_epoch = -(-len(labels) // batch_size)
     stacked = [parameter.detach().unsqueeze(0) for parameter in parameters]
-    update = updates_of(rule, stacked, np.array([steps_an_epoch * len(orders)]))(slice(0, 1))
+    lengths = [parameter.numel() for parameter in parameters]
+    parts = [] if offset is None else torch.split(torch.from_numpy(offset).to(device), lengths)
+    offsets = [part.view(1, *parameter.shape) for part, parameter in zip(parts, parameters, strict=False)]
+    update = updates_of(rule, stacked, np.array([steps_an_epoch * len(orders)]), offsets=offsets)(slice(0, 1))
     total = 0.0
     for epoch, order in enumerate(orders):
         total = 0.0

@@ -194,6 +194,7 @@ def train(
     *,
     batch_size: int,
     rule: Rule,
+    offsets: Sequence[npt.NDArray[Any]] = (),
 ) -> tuple[list[npt.NDArray[Any]], list[float]]:
     """Train K clients; returns K vectors (P,) and K mean losses over the last epoch.
 
@@ -206,6 +207,7 @@ def train(
         seeds: K seeds for layers that draw; not looked at by plans without.
         batch_size: samples a step.
         rule: of the update.
+        offsets: K vectors (P,) added to the gradients of every step; empty for nothing.
     """
     ranking = sorted(range(len(starts)), key=lambda client: -len(labels[client]))
     vectors: dict[int, npt.NDArray[Any]] = {}
@@ -215,6 +217,7 @@ def train(
         for begin in range(0, len(ranking), number):
             chunk = ranking[begin : begin + number]
             weights = _stack(plan, [starts[client] for client in chunk])
+            plan.settle(weights)
             chunk_losses = _train_chunk(
                 plan,
                 weights,
@@ -224,6 +227,7 @@ def train(
                 [torch.Generator().manual_seed(seeds[client]) for client in chunk] if plan.has_draws else [],
                 batch_size=batch_size,
                 rule=rule,
+                added=_stack(plan, [offsets[client] for client in chunk]) if offsets else (),
             )
             vectors.update(zip(chunk, _unstack(plan, weights), strict=True))
             losses.update(zip(chunk, chunk_losses.tolist(), strict=True))
@@ -231,7 +235,7 @@ def train(
 
 
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
-    """Parameters (k, *stacked shape) from vectors."""
+    """Parameters (k, *stacked shape) from vectors; what fills up is 0."""
     same = all(start is starts[0] for start in starts)
     vectors = torch.from_numpy(np.array(starts[:1] if same else starts)).expand(len(starts), -1)
     weights = []
@@ -243,7 +247,6 @@ def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
         _true_part(weight, shape).copy_(vectors[:, begin:end].reshape(-1, *shape))
         begin = end
         weights.append(weight)
-    plan.settle(weights)
     return weights
 
 
@@ -271,6 +274,7 @@ def _train_chunk(
     *,
     batch_size: int,
     rule: Rule,
+    added: Sequence[Tensor],
 ) -> npt.NDArray[np.float64]:
     """Train clients sorted from long shards to short ones, in place; returns their mean losses over the last epoch."""
     lengths = np.array([len(client) for client in labels], dtype=np.int64)
@@ -287,7 +291,7 @@ def _train_chunk(
         plan.settle([weight[clients] for weight in weights])
 
     # Zeros that fill up stay zero under any rule; weight decay alone moves other filling.
-    update_of = updates_of(rule, weights, steps_an_epoch * len(orders[0]), after=settle if rule.weight_decay else None)
+    update_of = updates_of(rule, weights, steps_an_epoch * len(orders[0]), after=settle if rule.weight_decay else None, offsets=added)
     updates = {(clients.start, clients.stop): update_of(clients) for clients, _ in epoch.groups}
     steps = []
     number = -1

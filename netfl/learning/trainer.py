@@ -53,12 +53,14 @@ class FitJob:
         inputs: (n, *sample_shape) of the same type, or int64 tokens for models that take them; n at least 1.
         labels: (n,) int64.
         stream: what the shuffles are drawn from.
+        offset: (P,) of the vector's type, added to the gradient of every step; None for none.
     """
 
     start: Floats
     inputs: Samples
     labels: Indices
     stream: Stream
+    offset: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -156,6 +158,14 @@ class _Epochs:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
         if not jobs:
             return []
+        with_offset = [job.offset is not None for job in jobs]
+        if any(with_offset) and not all(with_offset):  # other kernels, so they do not train together
+            results: dict[int, FitResult] = {}
+            for wanted in (True, False):
+                indices = [index for index, has in enumerate(with_offset) if has is wanted]
+                trained = self.fit(model, sample_shape, num_classes, [jobs[index] for index in indices])
+                results.update(zip(indices, trained, strict=True))
+            return [results[index] for index in range(len(jobs))]
         path = path_of(model, sample_shape, num_classes, self.batch_size)
         if path.plan is None:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
@@ -170,6 +180,7 @@ class _Epochs:
                 [_seed(job) for job in jobs] if path.plan.has_draws else [0] * len(jobs),
                 batch_size=self.batch_size,
                 rule=self.rule,
+                offsets=[job.offset for job in jobs if job.offset is not None],
             )
         return [
             FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)))
@@ -202,6 +213,7 @@ class _Epochs:
                     batch_size=self.batch_size,
                     rule=self.rule,
                     device=self.device,
+                    offset=job.offset,
                 )
                 results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels))))
         return results
@@ -482,6 +494,8 @@ def _check(jobs: Sequence[FitJob], sample_shape: tuple[int, ...], num_parameters
             raise ValueError(
                 f"expected start vectors of shape ({num_parameters},) and one type, {dtype}, got {job.start.shape} of {job.start.dtype}"
             )
+        if job.offset is not None and (job.offset.shape, job.offset.dtype) != (job.start.shape, dtype):
+            raise ValueError(f"expected offsets of shape ({num_parameters},) and {dtype}, got {job.offset.shape} of {job.offset.dtype}")
         _check_samples(job.inputs, job.labels, sample_shape, dtype, takes_tokens)
 
 

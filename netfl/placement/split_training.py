@@ -75,7 +75,7 @@ def split_step(module: nn.Module, profile: Profile, cuts: tuple[int, ...], input
             if not all(isinstance(tensor, torch.Tensor) for tensor in made[-1].values()):
                 raise NetflError("a tuple of tensors crosses the cut: cut elsewhere to train")
             received.append({name: tensor.detach().clone().requires_grad_() for name, tensor in made[-1].items()})
-        loss.backward()
+        torch.autograd.backward([loss])
         backward = []
         for k in range(len(made) - 1, -1, -1):
             gradients = {name: torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for name, tensor in received[k + 1].items()}

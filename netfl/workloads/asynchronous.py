@@ -15,11 +15,12 @@ from annotated_types import Ge, Gt, Le
 
 from netfl.codecs import Pipeline
 from netfl.learning import values
-from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
+from netfl.learning.aggregators import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
 from netfl.learning.staleness import STALENESS, Polynomial, Staleness
 from netfl.store import Recipe
-from netfl.workloads.checks import Found
+from netfl.workloads.aggregation import Aggregation
+from netfl.workloads.checks import Found, aggregator_problems
 from netfl.workloads.downlink import Broadcast, Downlink
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.session import Session, Setting, matching
@@ -91,16 +92,22 @@ class Buffered(_Continuous):
     buffer: Annotated[int, Ge(1)]
     aggregator: Annotated[Aggregator, AGGREGATORS] = field(default_factory=Mean)
 
+    def problems(self, setting: Setting) -> Found:
+        """See `Workload`."""
+        yield from super().problems(setting)
+        yield from aggregator_problems(self.aggregator, self.trainer, ("buffer", self.buffer), carries_controls=False)
+
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
         training = Training(self, session, name, self.server)
+        aggregation = Aggregation(self.aggregator, self.trainer, training.world, (name,), len(training.clients))
 
         def aggregated(model: Recipe, arrivals: list[Arrival]) -> Recipe:
-            arrivals = sorted(arrivals, key=lambda arrival: (arrival.client, arrival.version))
+            arrivals = sorted(arrivals, key=lambda arrival: (arrival.client, arrival.turn))
             factors = [self.staleness.factor(training.version - arrival.version) for arrival in arrivals]
             updates = [values.scaled(arrival.decoded, factor) for arrival, factor in zip(arrivals, factors, strict=True)]
             num_samples = [training.clients[arrival.client].num_samples for arrival in arrivals]
-            return values.aggregate(self.aggregator, model, updates, num_samples)
+            return aggregation.combine(training.version + 1, model, updates, num_samples)
 
         return _Server(self, training, per_round=self.buffer, combine=aggregated).run()
 
@@ -112,6 +119,7 @@ class Arrival:
     Args:
         time_s: when it arrived.
         client: who made it.
+        turn: for the how-manieth time it took part.
         version: number of the global model that it was made from.
         start: what the client decoded of that model.
         decoded: the update as the server decodes it.
@@ -120,6 +128,7 @@ class Arrival:
 
     time_s: float
     client: str
+    turn: int
     version: int
     start: Recipe
     decoded: Recipe
@@ -178,7 +187,7 @@ class _Server:
             self._arrivals.sort(key=lambda arrival: (arrival.time_s, arrival.client))
             taken, self._arrivals = self._arrivals[: self._per_round], self._arrivals[self._per_round :]
             model = self._combine(training.model, taken)
-            training.used(number, {arrival.client: arrival.fit for arrival in taken}, model)
+            training.used(number, {f"{arrival.client}, turn {arrival.turn}": arrival.fit for arrival in taken}, model)
             yield world.compute(
                 self._settings.server, training.aggregation_work(len(taken)), workload=training.name, label=f"round {number}"
             )
@@ -223,7 +232,7 @@ class _Server:
             self._lose(client, "failed")
             return
         self._downlink.received(client, broadcast.number)
-        update = yield from training.clients[client].work(broadcast.decoded, turn, label)
+        update = yield from training.clients[client].work(broadcast.decoded, self._busy[client], turn, label)
         stream = self._world.streams.stream("uplink", training.name, client, turn)
         encoded = values.encode(self._uplink, update, self._residuals.get(client), stream, self._feedback)
         upload = training.send(client, server, "update", training.payload_bytes(self._uplink, encoded), label)
@@ -236,7 +245,7 @@ class _Server:
             self._lose(client, "stale" if upload.delivered else "failed")
             return
         fit = self._busy.pop(client)
-        self._arrivals.append(Arrival(self._world.now, client, version, broadcast.decoded, values.decoded(encoded), fit))
+        self._arrivals.append(Arrival(self._world.now, client, turn, version, broadcast.decoded, values.decoded(encoded), fit))
         self._notify()
 
     def _lose(self, client: str, why: str) -> None:

@@ -261,15 +261,15 @@ class Leaf:
         self._training = training
         self._index = index
 
-    def update(self, start: Recipe, turn: int) -> Recipe:
-        """What training makes of a model at the client's `turn`-th time, or in that round."""
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe:
+        """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
         training, task = self._training, self._training.session.task
         return values.fit(
             training.settings.trainer, task.model, start, task.dataset, (training.shards, self._index),
-            training.world.streams.stream("fit", training.name, self.name, turn),
+            training.world.streams.stream("fit", training.name, self.name, turn), offset,
         )  # fmt: skip
 
-    def work(self, start: Recipe, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""
         training = self._training
         work = training.settings.training_work(training.session, self.num_samples)
@@ -277,4 +277,4 @@ class Leaf:
         delay = training.settings.delay
         if delay is not None:
             yield training.world.sleep(delay.draw_s(training.world.streams.stream("delay", training.name, self.name, turn)))
-        return self.update(start, turn)
+        return self.update(start, turn) if update is None else update

@@ -10,18 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import networkx as nx
 import simpy
 from annotated_types import Gt, Le
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.learning import values
+from netfl.network.neighbours import GRAPHS, Graph, Links, apart, metropolis
 from netfl.store import Recipe
 from netfl.units import Duration
 from netfl.workloads.checks import Found, check_pipeline, check_positive, unreachable
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Leaf, Learners, Process, Training
-from netfl.workloads.graphs import GRAPHS, Graph, Links, metropolis
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = ["Gossip"]
@@ -70,9 +69,7 @@ class Gossip(Learners):
         except ValueError as error:
             yield ("graph",), str(error)
             return
-        graph = nx.Graph([(client, other) for client, others in neighbours.items() for other in others])
-        graph.add_nodes_from(clients)
-        parts = sorted(sorted(part) for part in nx.connected_components(graph))
+        parts = apart(neighbours)
         if len(parts) > 1:
             yield (
                 ("graph",),
@@ -163,7 +160,7 @@ class _Gossip:
             label = f"round {number}"
             fit = node.leaf.update(node.model, number)
             training.announce(number, {client: fit})
-            update = yield from node.leaf.work(node.model, number, label)
+            update = yield from node.leaf.work(node.model, fit, number, label)
             trained = values.total(node.model, update)
             broadcast = node.downlink.broadcast(trained)
             for other in node.weights:

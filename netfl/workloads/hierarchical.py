@@ -15,12 +15,12 @@ from annotated_types import Ge, MinLen
 
 from netfl.errors import NoRouteError
 from netfl.learning import values
-from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
+from netfl.learning.aggregators import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
 from netfl.network.topology import Topology
 from netfl.store import Recipe
 from netfl.units import Duration
-from netfl.workloads.checks import Found, check_positive, unmatched, unreachable
+from netfl.workloads.checks import Found, aggregator_problems, check_positive, unmatched, unreachable
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.hub import Hub, Member
 from netfl.workloads.session import Session, Setting, matching
@@ -69,6 +69,7 @@ class Hierarchical(Federated):
         """See `Workload`."""
         yield from super().problems(setting)
         above = {self.server: ("server",)}
+        yield from aggregator_problems(self.aggregator, self.trainer, None, carries_controls=False)
         members = matching(self.clients, setting.topology)
         for index, level in enumerate(self.levels):
             for path, message in unmatched("devices", level.devices, setting):
@@ -128,11 +129,11 @@ class _Branch:
         self._hub = hub
         self._rounds = rounds
 
-    def update(self, start: Recipe, turn: int) -> Recipe | None:
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe | None:
         """Not known before its members have trained."""
         return None
 
-    def work(self, start: Recipe, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Some rounds with its members; what they changed."""
         self._hub.model = start
         for number in range(self._rounds):

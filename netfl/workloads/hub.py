@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from netfl.codecs import Pipeline, Stage
 from netfl.learning import values
-from netfl.learning.aggregate import Aggregator
+from netfl.learning.aggregators import Aggregator
 from netfl.learning.select import Selector
 from netfl.store import Recipe
+from netfl.workloads.aggregation import Aggregation, Controls
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
 from netfl.world import Sending
@@ -24,11 +25,11 @@ class Member(Protocol):
     name: str
     num_samples: int
 
-    def update(self, start: Recipe, turn: int) -> Recipe | None:
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe | None:
         """The update that it would make in a round, if that is known in advance."""
 
-    def work(self, start: Recipe, turn: int, label: str) -> Generator[Any, Any, Recipe]:
-        """Spend the time that it takes; the update."""
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+        """Spend the time that it takes; the update, which is the one that `update` foretold if it did."""
 
 
 class Outcome:
@@ -49,8 +50,9 @@ class Outcome:
 class _Cohort:
     """The members of one round and what became of them."""
 
-    def __init__(self, goal: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
+    def __init__(self, goal: int, least: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
         self.goal = goal
+        self.least = least
         self.updates = updates
         self.pending = count
         self.complete = complete
@@ -67,10 +69,11 @@ class _Cohort:
             self.complete.succeed()
 
     def close(self) -> None:
-        """Accept the first arrivals, those of one instant by name, and cut off everyone who still sends."""
+        """Accept the first arrivals, those of one instant by name, or none if they are too few; cut off everyone who still sends."""
         self.closed = True
         first = sorted(self.arrivals, key=lambda member: (self.arrivals[member][0], member))[: self.goal]
-        self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
+        if len(first) >= self.least:
+            self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
         for sending in self.sendings.values():
             sending.abort()
 
@@ -120,7 +123,9 @@ class Hub:
         self._asked = asked
         self._deadline_s = deadline_s
         self._selector = selector
-        self._aggregator = aggregator
+        trainer, num_values = training.settings.trainer, training.session.task.num_parameters
+        self._aggregation = Aggregation(aggregator, trainer, world, (training.name, *place), len(members))
+        self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
         self._place = place
         self._uplink = Pipeline(uplink)
         self._feedback = training.settings.error_feedback and not self._uplink.lossless
@@ -128,7 +133,7 @@ class Hub:
         self._cohort: _Cohort | None = None
         self._downlink = Downlink(
             pipeline=Pipeline(downlink),
-            num_values=training.session.task.num_parameters,
+            num_values=num_values,
             error_feedback=training.settings.error_feedback,
             stream=world.streams.stream("downlink", training.name, *place),
             store=training.store,
@@ -167,10 +172,13 @@ class Hub:
         broadcast = self._downlink.broadcast(self.model)
         updates = {}
         for member in selected:
-            update = self.members[member].update(broadcast.decoded, number)
+            offset = None if self._controls is None else self._controls.offset(member)
+            update = self.members[member].update(broadcast.decoded, number, offset)
             if update is not None:
                 updates[member] = update
-        cohort = _Cohort(min(self._per_round, len(selected)), updates, len(selected), self._world.env.event())
+        cohort = _Cohort(
+            min(self._per_round, len(selected)), self._aggregation.aggregator.least_updates, updates, len(selected), self._world.env.event()
+        )
         self._training.announce(number, updates)
         for member in selected:
             self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
@@ -178,12 +186,13 @@ class Hub:
 
     def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int, number: int) -> Process:
         """One member's part in a round."""
-        download = self._send(cohort, member.name, self.device, member.name, "model", self._downlink.payload_bytes(member.name), number)
+        download_bytes = self._downlink.payload_bytes(member.name) + (0 if self._controls is None else self._controls.download_bytes)
+        download = self._send(cohort, member.name, self.device, member.name, "model", download_bytes, number)
         yield download
         if download.delivered:
             self._downlink.received(member.name, broadcast)
             if not cohort.closed:
-                update = yield from member.work(start, number, self._label(number))
+                update = yield from member.work(start, cohort.updates.get(member.name), number, self._label(number))
                 if not cohort.closed:
                     yield from self._upload(cohort, member.name, update, number)
         elif download.transfer.outcome == "failed":
@@ -194,7 +203,8 @@ class Hub:
         training = self._training
         stream = self._world.streams.stream("uplink", training.name, member, number)
         encoded = values.encode(self._uplink, update, self._residuals.get(member), stream, self._feedback)
-        upload = self._send(cohort, member, member, self.device, "update", training.payload_bytes(self._uplink, encoded), number)
+        upload_bytes = training.payload_bytes(self._uplink, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload
         if upload.delivered and not cohort.closed:
             cohort.arrivals[member] = (self._world.now, encoded)
@@ -214,9 +224,10 @@ class Hub:
 
     def _aggregate(self, cohort: _Cohort, number: int) -> Process:
         updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
-        weights = [self.members[member].num_samples for member in cohort.accepted]
-        self.model = values.aggregate(self._aggregator, self.model, updates, weights)
+        num_samples = [self.members[member].num_samples for member in cohort.accepted]
         fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
+        changes = () if self._controls is None else self._controls.changes(fits, num_samples)
+        self.model = self._aggregation.combine(number, self.model, updates, num_samples, changes)
         self._training.used(number, fits, self.model)
         work = self._training.aggregation_work(len(updates))
         yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))

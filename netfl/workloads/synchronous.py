@@ -11,10 +11,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
+from netfl.learning.aggregators import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
 from netfl.units import Duration
-from netfl.workloads.checks import Found, check_positive
+from netfl.workloads.checks import Found, aggregator_problems, check_positive
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.hub import Hub, num_asked
 from netfl.workloads.session import Session, Setting, matching
@@ -51,6 +51,7 @@ class Synchronous(Federated):
         asked = num_asked(self.clients_per_round, self.over_selection)
         if clients and asked > len(clients):
             yield ("clients_per_round",), f"asks {asked} clients a round (over-selection included); there are {len(clients)}"
+        yield from aggregator_problems(self.aggregator, self.trainer, ("clients_per_round", self.clients_per_round))
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""

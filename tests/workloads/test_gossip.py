@@ -10,10 +10,10 @@ import pytest
 from netfl import run
 from netfl.errors import ScenarioError
 from netfl.learning import values
+from netfl.network.neighbours import Complete, Links, RandomRegular, Ring, metropolis
 from netfl.network.topology import Link, Site, Topology
 from netfl.randomness import Streams
 from netfl.store import Function, Recipe, Store, recipe
-from netfl.workloads.graphs import Complete, Links, RandomRegular, Ring, metropolis
 from tests.workloads.small import training_only
 
 STREAM = Streams(3).stream("graph")

@@ -1,4 +1,4 @@
-"""Graphs: who talks to whom in decentralised training, and how much each counts."""
+"""Neighbours: who talks to whom where nobody is in the middle, and how much each counts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+import networkx as nx
 from annotated_types import Ge
 
 from netfl.network.topology import Topology
 from netfl.parts import Family
 from netfl.randomness import Stream
 
-__all__ = ["GRAPHS", "Complete", "Graph", "Links", "RandomRegular", "Ring", "metropolis"]
+__all__ = ["GRAPHS", "Complete", "Graph", "Links", "RandomRegular", "Ring", "apart", "metropolis"]
 
 Neighbours = Mapping[str, list[str]]
 
@@ -74,24 +75,33 @@ class RandomRegular:
 
     def neighbours(self, clients: Sequence[str], topology: Topology, stream: Stream) -> Neighbours:
         """See `Graph`."""
-        import networkx
-
         names = sorted(clients)
         if self.degree >= len(names) or self.degree * len(names) % 2:
             raise ValueError(f"there is no graph of {len(names)} clients with {self.degree} neighbours each")
-        graph = networkx.random_regular_graph(self.degree, len(names), seed=int(stream.generator().integers(2**31)))
+        graph = nx.random_regular_graph(self.degree, len(names), seed=int(stream.generator().integers(2**31)))
         return {name: sorted(names[other] for other in graph[i]) for i, name in enumerate(names)}
 
 
 GRAPHS = Family(
     "graphs",
     {
-        "links": "netfl.workloads.graphs:Links",
-        "ring": "netfl.workloads.graphs:Ring",
-        "complete": "netfl.workloads.graphs:Complete",
-        "random_regular": "netfl.workloads.graphs:RandomRegular",
+        "links": "netfl.network.neighbours:Links",
+        "ring": "netfl.network.neighbours:Ring",
+        "complete": "netfl.network.neighbours:Complete",
+        "random_regular": "netfl.network.neighbours:RandomRegular",
     },
 )
+
+
+def apart(neighbours: Neighbours) -> list[list[str]]:
+    """The groups into which clients fall that never hear of each other, sorted; one if all do.
+
+    >>> apart({"a": ["b"], "b": ["a"], "c": []})
+    [['a', 'b'], ['c']]
+    """
+    graph = nx.Graph([(client, other) for client, others in neighbours.items() for other in others])
+    graph.add_nodes_from(neighbours)
+    return sorted(sorted(group) for group in nx.connected_components(graph))
 
 
 def metropolis(neighbours: Neighbours) -> dict[str, dict[str, float]]:
