@@ -187,7 +187,7 @@ def test_lengths_that_depend_on_the_data_train_whoever_may_be_needed() -> None:
 
 @pytest.mark.parametrize(
     "aggregator",
-    ["fedavgm", {"kind": "fedadam", "learning_rate": 0.1, "tau": 0.1}, "fednova", "median", {"kind": "krum", "wrong": 0},
+    ["fedavgm", {"kind": "fedadam", "learning_rate": 0.1, "beta1": 0.0, "tau": 0.03}, "fednova", "median", {"kind": "krum", "wrong": 0},
      {"kind": "noisy_mean", "clip_norm": 1.0, "noise_multiplier": 0.01}],
     ids=str,
 )  # fmt: skip
