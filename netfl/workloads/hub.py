@@ -13,6 +13,7 @@ from netfl.learning.select import Selector
 from netfl.store import Recipe
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
+from netfl.workloads.known import Known
 from netfl.world import Sending
 
 __all__ = ["Hub", "Member", "Outcome"]
@@ -123,6 +124,7 @@ class Hub:
         self._aggregated: Recipe | None = None
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
+        self._known = Known(training, device, {name: member.num_samples for name, member in members.items()})
         self._downlink = Downlink(
             pipeline=Pipeline(settings.downlink),
             num_values=training.session.task.num_parameters,
@@ -135,6 +137,7 @@ class Hub:
     def round(self, number: int) -> Generator[Any, Any, Outcome]:
         """Improve the hub's model by one round; what became of it."""
         yield from self._training.wait_for_any(list(self.members))
+        start_s = self._world.now
         cohort, selected = self._open(number)
         self._cohort = cohort
         if self._deadline_s is None:
@@ -145,6 +148,8 @@ class Hub:
         self._withdraw()
         for member, (_, encoded) in cohort.arrivals.items():
             self._carry(member, encoded, accepted=member in cohort.accepted)
+        for member in cohort.accepted:
+            self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
         if cohort.accepted:
             yield from self._aggregate(cohort, number)
         return Outcome(selected, len(cohort.accepted), cohort.failed)
@@ -160,7 +165,10 @@ class Hub:
         """Select the round's members and set them to work."""
         candidates = [member for member in self.members if self._world.is_up(member)]
         stream = self._world.streams.stream("select", self._training.name, *self._place, number)
-        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream)
+        known = self._known.facts(candidates, self._selector.needs_losses)
+        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)
+        for member in selected:
+            self._known.selected(member, number)
         broadcast = self._downlink.broadcast(self.model)
         updates = {}
         for member in selected:
