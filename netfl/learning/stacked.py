@@ -195,8 +195,8 @@ def train(
     batch_size: int,
     rule: Rule,
     offsets: Sequence[npt.NDArray[Any]] = (),
-) -> tuple[list[npt.NDArray[Any]], list[float]]:
-    """Train K clients; returns K vectors (P,) and K mean losses over the last epoch.
+) -> tuple[list[npt.NDArray[Any]], list[float], list[float]]:
+    """Train K clients; returns K vectors (P,), and K means of losses and K of squared losses over the last epoch.
 
     Args:
         plan: of the model.
@@ -212,13 +212,14 @@ def train(
     ranking = sorted(range(len(starts)), key=lambda client: -len(labels[client]))
     vectors: dict[int, npt.NDArray[Any]] = {}
     losses: dict[int, float] = {}
+    squares: dict[int, float] = {}
     number = clients_per_chunk(plan, batch_size, starts[0].itemsize)
     with torch.inference_mode(not plan.needs_autograd), torch.no_grad():
         for begin in range(0, len(ranking), number):
             chunk = ranking[begin : begin + number]
             weights = _stack(plan, [starts[client] for client in chunk])
             plan.settle(weights)
-            chunk_losses = _train_chunk(
+            chunk_losses, chunk_squares = _train_chunk(
                 plan,
                 weights,
                 [inputs[client] for client in chunk],
@@ -231,7 +232,9 @@ def train(
             )
             vectors.update(zip(chunk, _unstack(plan, weights), strict=True))
             losses.update(zip(chunk, chunk_losses.tolist(), strict=True))
-    return [vectors[client] for client in range(len(starts))], [losses[client] for client in range(len(starts))]
+            squares.update(zip(chunk, chunk_squares.tolist(), strict=True))
+    clients = range(len(starts))
+    return [vectors[client] for client in clients], [losses[client] for client in clients], [squares[client] for client in clients]
 
 
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
@@ -275,8 +278,8 @@ def _train_chunk(
     batch_size: int,
     rule: Rule,
     added: Sequence[Tensor],
-) -> npt.NDArray[np.float64]:
-    """Train clients sorted from long shards to short ones, in place; returns their mean losses over the last epoch."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Train clients sorted from long shards to short ones, in place; their mean losses and mean squared losses over the last epoch."""
     lengths = np.array([len(client) for client in labels], dtype=np.int64)
     epoch = schedule(lengths.tolist(), batch_size, plan.rows, plan.quantum)
     offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -319,8 +322,8 @@ def _train_chunk(
             update.finish(past * steps_an_epoch[clients] + number)
     is_real = epoch.scales > 0
     first, second = terms.squeeze(2).numpy()[:, is_real].astype(np.float64)
-    means: npt.NDArray[np.float64] = np.bincount(epoch.owners[is_real], weights=np.log(first) - second) / lengths
-    return means
+    each, owners = np.log(first) - second, epoch.owners[is_real]
+    return np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths
 
 
 def _with_filling(plan: Plan, inputs: npt.NDArray[Any]) -> Tensor:

@@ -73,12 +73,14 @@ class FitResult:
             belongs to; nan or inf when training diverged.
         num_samples: in the shard.
         num_steps: of the optimiser.
+        mean_square_loss: the mean of the squares of those losses.
     """
 
     model: Floats
     mean_loss: float
     num_samples: int
     num_steps: int
+    mean_square_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class _Epochs:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
         _check(jobs, sample_shape, stacked.num_parameters(path.plan), takes_tokens=path.kind != "chain")
         with one_thread():
-            vectors, losses = stacked.train(
+            vectors, losses, squares = stacked.train(
                 path.plan,
                 [job.start for job in jobs],
                 [job.inputs for job in jobs],
@@ -183,8 +185,8 @@ class _Epochs:
                 offsets=[job.offset for job in jobs if job.offset is not None],
             )
         return [
-            FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)))
-            for job, vector, loss in zip(jobs, vectors, losses, strict=True)
+            FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square)
+            for job, vector, loss, square in zip(jobs, vectors, losses, squares, strict=True)
         ]
 
     def fit_one_by_one(self, model: Model, sample_shape: tuple[int, ...], num_classes: int, jobs: Sequence[FitJob]) -> list[FitResult]:
@@ -203,7 +205,7 @@ class _Epochs:
         _check(jobs, sample_shape, sum(parameter.numel() for parameter in module.parameters()), takes_tokens=True)
         with plain.one_thread(), plain.repeatable_cuda() if self.device == "cuda" else contextlib.nullcontext():
             for job, orders in zip(jobs, _orders(jobs, self.epochs), strict=True):
-                vector, loss = plain.train(
+                vector, loss, square = plain.train(
                     module,
                     job.start,
                     job.inputs,
@@ -215,7 +217,7 @@ class _Epochs:
                     device=self.device,
                     offset=job.offset,
                 )
-                results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels))))
+                results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square))
         return results
 
 

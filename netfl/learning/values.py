@@ -24,6 +24,7 @@ from netfl.store import FactForm, Function, Recipe, TensorForm, recipe
 
 __all__ = [
     "DatasetFacts",
+    "TrainingLoss",
     "Update",
     "aggregate",
     "aggregated_model",
@@ -47,6 +48,7 @@ __all__ = [
     "shards",
     "state_entry",
     "total",
+    "training_loss",
     "unsent",
 ]
 
@@ -61,11 +63,13 @@ class Update:
         values: trained model minus the model it started from, (P,) float32.
         mean_loss: over the samples of the last local epoch.
         num_samples: how many samples the client has.
+        mean_square_loss: of the squared losses of those samples.
     """
 
     values: np.ndarray
     mean_loss: float
     num_samples: int
+    mean_square_loss: float
 
 
 def dataset(source: DataSource, stream: Stream) -> Recipe:
@@ -202,7 +206,7 @@ def _fit(calls: Calls) -> list[Update]:
             jobs.append(FitJob(start, data.train_inputs[rows], data.train_labels[rows], stream, *offset))
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)
         for index, job, result in zip(indices, jobs, results, strict=True):
-            updates[index] = Update(result.model - job.start, result.mean_loss, result.num_samples)
+            updates[index] = Update(result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss)
     return [updates[index] for index in range(len(calls))]
 
 
@@ -213,6 +217,28 @@ def losses(fits: Sequence[Recipe]) -> Recipe:
 
 def _losses(calls: Calls) -> list[tuple[float, ...]]:
     return [tuple(float(update.mean_loss) for update in updates) for (updates,) in calls]
+
+
+@dataclass(frozen=True)
+class TrainingLoss:
+    """A client's losses (nats) over the samples of its last local epoch, each taken just before the step that it belongs to.
+
+    Args:
+        mean: of the losses.
+        mean_square: of their squares.
+    """
+
+    mean: float
+    mean_square: float
+
+
+def training_loss(update: Recipe) -> Recipe:
+    """The `TrainingLoss` of an `Update`."""
+    return recipe(_TRAINING_LOSS, update)
+
+
+def _training_loss(calls: Calls) -> list[TrainingLoss]:
+    return [TrainingLoss(update.mean_loss, update.mean_square_loss) for (update,) in calls]
 
 
 def encode(pipeline: Pipeline, values: Recipe, carried: Recipe | None, stream: Stream, feedback: bool = False) -> Recipe:
@@ -461,6 +487,9 @@ _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tup
 _INITIAL = Function("initial_model", 1, _initial)
 _FIT = Function("fit", 1, _fit)
 _LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
+_TRAINING_LOSS = Function(
+    "training_loss", 1, _training_loss, FactForm(lambda found: [found.mean, found.mean_square], lambda plain: TrainingLoss(*plain))
+)
 _RESIDUAL = Function("residual", 1, _residual, _AS_TENSOR)
 _ENCODE = Function("encode", 1, _encode)
 _ENCODE_FOR_FEEDBACK = Function("encode", 1, _encode, parts=(_RESIDUAL,))

@@ -14,6 +14,7 @@ from netfl.store import Recipe
 from netfl.workloads.aggregation import Aggregation, Controls
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
+from netfl.workloads.known import Known
 from netfl.world import Sending
 
 __all__ = ["Hub", "Member", "Outcome", "num_asked"]
@@ -131,6 +132,7 @@ class Hub:
         self._feedback = training.settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
+        self._known = Known(training, device, {name: member.num_samples for name, member in members.items()})
         self._downlink = Downlink(
             pipeline=Pipeline(downlink),
             num_values=num_values,
@@ -143,6 +145,7 @@ class Hub:
     def round(self, number: int) -> Generator[Any, Any, Outcome]:
         """Improve the hub's model by one round; what became of it."""
         yield from self._training.wait_for_any(list(self.members))
+        start_s = self._world.now
         cohort, selected = self._open(number)
         self._cohort = cohort
         if self._deadline_s is None:
@@ -153,6 +156,8 @@ class Hub:
         self._withdraw()
         for member, (_, encoded) in cohort.arrivals.items():
             self._carry(member, encoded, accepted=member in cohort.accepted)
+        for member in cohort.accepted:
+            self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
         if cohort.accepted:
             yield from self._aggregate(cohort, number)
         return Outcome(selected, len(cohort.accepted), cohort.failed)
@@ -168,7 +173,10 @@ class Hub:
         """Select the round's members and set them to work."""
         candidates = [member for member in self.members if self._world.is_up(member)]
         stream = self._world.streams.stream("select", self._training.name, *self._place, number)
-        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream)
+        known = self._known.facts(candidates, self._selector.needs_losses)
+        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)
+        for member in selected:
+            self._known.selected(member, number)
         broadcast = self._downlink.broadcast(self.model)
         updates = {}
         for member in selected:

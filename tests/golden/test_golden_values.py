@@ -39,6 +39,7 @@ def recipes() -> dict[str, Recipe]:
         "shards": shards,
         "initial_model": start,
         "fit": update,
+        "training_loss": values.training_loss(update),
         "encode": encoded,
         "decode": decoded,
         "dataset_facts": values.dataset_facts(data),
@@ -77,6 +78,8 @@ def figures(name: str, value: Any) -> list[float]:
         return [len(value.payload), *summary(value.residual)]
     if name == "aggregate":
         return [*summary(value.model), *summary(value.state["mean"]), *summary(value.state["second"])]
+    if name == "training_loss":
+        return [value.mean, value.mean_square]
     if name == "evaluate":
         return [value.accuracy, value.loss]
     if name == "profile":
@@ -126,6 +129,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("average", 1): [666.0, 31.384017, 1.252278],
     ("consensus", 1): [666.0, 76.110956, 0.911627],
     ("mixed", 1): [666.0, 61.121409, 1.67299],
+    ("training_loss", 1): [2.123234, 4.606203],
 }
 
 

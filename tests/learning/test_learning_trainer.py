@@ -391,3 +391,17 @@ def test_models_with_buffers_are_refused() -> None:
 
 def test_kinds() -> None:
     assert TRAINERS.find("sgd") is Sgd
+
+
+def test_squared_losses_of_the_last_epoch() -> None:
+    """One step of the whole shard: the losses are those of the start model."""
+    (job, *_) = jobs_of(Mlp(), clients=1)
+    for train in (fit, fit_one_by_one):
+        (result,) = train(Sgd(learning_rate=0.1, batch_size=2000), Mlp(), SHAPE, 10, [job])
+        module = Mlp().build(SHAPE, 10)
+        load_vector(module, job.start)
+        with torch.no_grad():
+            logits = module(torch.from_numpy(job.inputs))
+            losses = nn.functional.cross_entropy(logits, torch.from_numpy(job.labels), reduction="none")
+        assert result.mean_loss == pytest.approx(float(losses.mean()), rel=1e-5)
+        assert result.mean_square_loss == pytest.approx(float(losses.square().mean()), rel=1e-5)

@@ -221,7 +221,7 @@ def test_lengths_that_depend_on_the_data_train_whoever_may_be_needed() -> None:
 
 @pytest.mark.parametrize(
     "aggregator",
-    ["fedavgm", {"kind": "fedadam", "learning_rate": 0.1, "tau": 0.1}, "fednova", "median", {"kind": "krum", "wrong": 0},
+    ["fedavgm", {"kind": "fedadam", "learning_rate": 0.1, "beta1": 0.0, "tau": 0.03}, "fednova", "median", {"kind": "krum", "wrong": 0},
      {"kind": "noisy_mean", "clip_norm": 1.0, "noise_multiplier": 0.01}],
     ids=str,
 )  # fmt: skip
@@ -257,3 +257,17 @@ def test_a_round_with_too_few_updates_for_its_aggregator_changes_nothing(tmp_pat
     scenario["workloads"]["training"]["clients_per_round"] = 4
     run(scenario, output=tmp_path / "out")
     assert rows(tmp_path / "out", "SELECT selected, accepted, version FROM rounds") == [(4, 0, 0)]
+
+
+@pytest.mark.parametrize("selector", ["round_robin", "fastest", "oort", "power_of_choice"])
+def test_selectors_train(selector: str, tmp_path: Path) -> None:
+    report = run(training_only(training__rounds=4, training__clients_per_round=2, training__selector=selector), output=tmp_path / "out")
+    assert report.metrics["training"]["training"]["accuracy"] > 0.15
+    asked = rows(tmp_path / "out", "SELECT destination, count(*) FROM transfers WHERE kind = 'model' GROUP BY destination")
+    assert sum(count for _, count in asked) == 8
+    if selector == "round_robin":
+        assert [count for _, count in asked] == [2, 2, 2, 2]
+    if selector == "fastest":
+        assert [count for _, count in asked] == [4, 4]
+    else:
+        assert len(asked) >= 3
