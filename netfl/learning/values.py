@@ -18,7 +18,7 @@ from netfl.learning.aggregate import Aggregator
 from netfl.learning.data import Dataset, DataSource
 from netfl.learning.models import Model
 from netfl.learning.partition import Partition
-from netfl.learning.trainer import Evaluation, FitJob, Trainer
+from netfl.learning.trainer import Evaluation, FitJob, Trainer, on_device
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, TensorForm, recipe
 
@@ -159,14 +159,14 @@ def fit(trainer: Trainer, model: Model, start: Recipe, data: Recipe, shard: tupl
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
 
     Args:
-        trainer: how to train.
+        trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
         start: a flat model vector, (P,).
         data: the dataset.
         shard: the recipe of all shards, and which of them; None trains on all training samples.
         stream: draws the order of the samples.
     """
-    return recipe(_FIT, trainer, model, start, data, shard, stream)
+    return recipe(_FIT, on_device(trainer), model, start, data, shard, stream)
 
 
 def _fit(calls: Calls) -> list[Update]:

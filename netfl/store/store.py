@@ -240,11 +240,11 @@ def _weight_bytes(value: Any) -> int:
         return len(value)
     if isinstance(value, list | tuple):
         return sum(_weight_bytes(part) for part in value)
-    if is_dataclass(value):
-        return sum(_weight_bytes(getattr(value, name)) for name in _field_names(type(value)))
-    return 64
+    kind: Any = type(value)
+    names = _field_names(kind)
+    return sum(_weight_bytes(getattr(value, name)) for name in names) if names else 64
 
 
 @functools.cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _field_names(kind: type[object]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()

@@ -20,7 +20,7 @@ from netfl.errors import CodecError, NetflError
 from netfl.learning import values
 from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
-from netfl.learning.trainer import TRAINERS, Trainer
+from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.units import Duration
@@ -93,6 +93,10 @@ class Synchronous:
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
+        unusable = unusable_device(self.trainer)
+        if unusable is not None:
+            yield ("trainer", "device"), unusable
+            return
         clients = matching(self.clients, session.world.topology)
         try:
             samples = session.store.force(values.shard_samples(self._shards(session, len(clients))))
