@@ -57,7 +57,7 @@ def scenario_of(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
                 "rounds": arguments.rounds,
                 "clients_per_round": arguments.per_round,
                 "uplink": UPLINKS[arguments.uplink],
-                "evaluate_every": 5,
+                "evaluate_every": max(1, arguments.rounds // 10),
                 "trainer": {"kind": "sgd", "epochs": 1, "batch_size": 10, "learning_rate": 0.1},
             }
         },
@@ -89,9 +89,6 @@ def main() -> None:
 
             def look(progress: Any, run: str = run) -> None:
                 nonlocal begin
-                every = max(1, arguments.rounds // 10)
-                if progress.round % every:
-                    return
                 seconds = time.perf_counter() - begin
                 recipes = sum(isinstance(each, Recipe) for each in gc.get_objects())
                 row = {"case": f"{run}, round {progress.round}", "resident_bytes": resident_bytes(), "recipes": recipes, "seconds": seconds}

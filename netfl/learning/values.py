@@ -18,7 +18,7 @@ from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
 from netfl.learning.data import Dataset, DataSource
 from netfl.learning.models import Model
 from netfl.learning.partition import Partition
-from netfl.learning.trainer import Evaluation, FitJob, Trainer
+from netfl.learning.trainer import Evaluation, FitJob, Trainer, on_device
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, TensorForm, recipe
 
@@ -178,7 +178,7 @@ def fit(
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
 
     Args:
-        trainer: how to train.
+        trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
         start: a flat model vector, (P,).
         data: the dataset.
@@ -186,9 +186,8 @@ def fit(
         stream: draws the order of the samples.
         offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    if offset is None:
-        return recipe(_FIT, trainer, model, start, data, shard, stream)
-    return recipe(_FIT, trainer, model, start, data, shard, stream, offset)
+    arguments = (on_device(trainer), model, start, data, shard, stream)
+    return recipe(_FIT, *arguments) if offset is None else recipe(_FIT, *arguments, offset)
 
 
 def _fit(calls: Calls) -> list[Update]:
@@ -418,7 +417,7 @@ def average(vectors: Sequence[Recipe]) -> Recipe:
 
 
 def _average(calls: Calls) -> list[np.ndarray]:
-    return [np.mean(np.stack(vectors), axis=0, dtype=np.float64).astype(np.float32) for (vectors,) in calls]
+    return [np.asarray(np.mean(np.stack(vectors), axis=0, dtype=np.float64), np.float32) for (vectors,) in calls]
 
 
 def consensus(own: Recipe, own_view: Recipe, views: Sequence[Recipe], shares: Sequence[float]) -> Recipe:

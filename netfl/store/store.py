@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ class Store:
     def __init__(self, limit_bytes: int = 512 * 1024**2, disk: Disk | None = None) -> None:
         self._limit_bytes = limit_bytes
         self._disk = disk
-        self._values: OrderedDict[bytes, Any] = OrderedDict()
+        self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes it takes
         self._kept_bytes = 0
         self._computed_s = 0.0
         self._announced: dict[bytes, Recipe] = {}
@@ -151,9 +152,10 @@ class Store:
 
     def _find(self, wanted: Recipe) -> Any:
         """A value that is in memory or on disk, or `_NOTHING`."""
-        value = self._values.get(wanted.key, _NOTHING)
-        if value is not _NOTHING:
+        value: Any = _NOTHING
+        if wanted.key in self._values:
             self._values.move_to_end(wanted.key)
+            value = self._values[wanted.key][0]
         elif wanted.held is not None:
             value = wanted.held.value()
         elif self._disk is not None and wanted.function.form is not None:
@@ -210,11 +212,12 @@ class Store:
             made.hold(self._shelf.put(made.function.form, value))
         if made.key in self._values:
             return
-        self._values[made.key] = value
-        self._kept_bytes += _weight_bytes(value)
+        num_bytes = _weight_bytes(value)
+        self._values[made.key] = value, num_bytes
+        self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
-            _, dropped = self._values.popitem(last=False)
-            self._kept_bytes -= _weight_bytes(dropped)
+            _, (_, dropped_bytes) = self._values.popitem(last=False)
+            self._kept_bytes -= dropped_bytes
 
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
@@ -238,6 +241,11 @@ def _weight_bytes(value: Any) -> int:
         return len(value)
     if isinstance(value, list | tuple):
         return sum(_weight_bytes(part) for part in value)
-    if is_dataclass(value):
-        return sum(_weight_bytes(getattr(value, field.name)) for field in fields(value))
-    return 64
+    kind: Any = type(value)
+    names = _field_names(kind)
+    return sum(_weight_bytes(getattr(value, name)) for name in names) if names else 64
+
+
+@functools.cache
+def _field_names(kind: type[object]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()

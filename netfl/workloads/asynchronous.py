@@ -23,6 +23,7 @@ from netfl.workloads.aggregation import Aggregation
 from netfl.workloads.checks import Found, aggregator_problems
 from netfl.workloads.downlink import Broadcast, Downlink
 from netfl.workloads.federated import Federated, Process, Training
+from netfl.workloads.known import Known
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = ["Asynchronous", "Buffered"]
@@ -117,7 +118,8 @@ class Arrival:
     """An update that the server has.
 
     Args:
-        time_s: when it arrived.
+        start_s: when the client began its part.
+        time_s: when the update arrived.
         client: who made it.
         turn: for the how-manieth time it took part.
         version: number of the global model that it was made from.
@@ -126,6 +128,7 @@ class Arrival:
         fit: the update as the client made it.
     """
 
+    start_s: float
     time_s: float
     client: str
     turn: int
@@ -167,6 +170,8 @@ class _Server:
             stream=self._world.streams.stream("downlink", training.name),
             store=training.store,
         )
+        num_samples = {client: leaf.num_samples for client, leaf in training.clients.items()}
+        self._known = Known(training, settings.server, self._uplink, num_samples)
         self._broadcast: tuple[int, Broadcast] | None = None
         self._turns: Counter[str] = Counter()
         self._busy: dict[str, Recipe] = {}
@@ -187,6 +192,8 @@ class _Server:
             self._arrivals.sort(key=lambda arrival: (arrival.time_s, arrival.client))
             taken, self._arrivals = self._arrivals[: self._per_round], self._arrivals[self._per_round :]
             model = self._combine(training.model, taken)
+            for arrival in taken:
+                self._known.accepted(arrival.client, arrival.time_s - arrival.start_s, arrival.fit)
             training.used(number, {f"{arrival.client}, turn {arrival.turn}": arrival.fit for arrival in taken}, model)
             yield world.compute(
                 self._settings.server, training.aggregation_work(len(taken)), workload=training.name, label=f"round {number}"
@@ -216,7 +223,9 @@ class _Server:
         if self._broadcast is None or self._broadcast[0] != training.version:
             self._broadcast = training.version, self._downlink.broadcast(training.model)
         broadcast = self._broadcast[1]
-        for client in self._settings.selector.select(idle, count, stream):
+        selector = self._settings.selector
+        for client in selector.select(idle, count, stream, self._known.facts(idle, selector.needs_losses)):
+            self._known.selected(client, training.version + 1)
             self._turns[client] += 1
             self._busy[client] = training.clients[client].update(broadcast.decoded, self._turns[client])
             training.announce(training.version + 1, {client: self._busy[client]})
@@ -225,7 +234,7 @@ class _Server:
     def _client(self, client: str, version: int, broadcast: Broadcast) -> Process:
         """One client's part: download, training, upload."""
         training, server, turn = self._training, self._settings.server, self._turns[client]
-        label = f"turn {turn}"
+        label, start_s = f"turn {turn}", self._world.now
         download = training.send(server, client, "model", self._downlink.payload_bytes(client), label)
         yield download
         if not download.delivered:
@@ -245,7 +254,7 @@ class _Server:
             self._lose(client, "stale" if upload.delivered else "failed")
             return
         fit = self._busy.pop(client)
-        self._arrivals.append(Arrival(self._world.now, client, turn, version, broadcast.decoded, values.decoded(encoded), fit))
+        self._arrivals.append(Arrival(start_s, self._world.now, client, turn, version, broadcast.decoded, values.decoded(encoded), fit))
         self._notify()
 
     def _lose(self, client: str, why: str) -> None:

@@ -14,7 +14,7 @@ from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
 from netfl.errors import CodecError, NetflError
 from netfl.learning import values
-from netfl.learning.trainer import TRAINERS, Trainer
+from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
@@ -65,6 +65,10 @@ class Learners:
 
     def model_problems(self, session: Session) -> Found:
         """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
+        unusable = unusable_device(self.trainer)
+        if unusable is not None:
+            yield ("trainer", "device"), unusable
+            return
         clients = matching(self.clients, session.world.topology)
         try:
             samples = session.store.force(values.shard_samples(self.shards(session, len(clients))))

@@ -132,7 +132,7 @@ class Hub:
         self._feedback = training.settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
-        self._known = Known(training, device, {name: member.num_samples for name, member in members.items()})
+        self._known = Known(training, device, self._uplink, {name: member.num_samples for name, member in members.items()})
         self._downlink = Downlink(
             pipeline=Pipeline(downlink),
             num_values=num_values,

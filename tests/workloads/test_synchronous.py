@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from netfl import run
 from netfl.errors import RunError, ScenarioError
@@ -137,6 +138,17 @@ def test_diverged_training_ends_the_run_and_keeps_its_results(tmp_path: Path) ->
     assert rows(tmp_path / "out", "SELECT count(*) FROM transfers")[0][0] > 0
     assert '"status": "failed"' in (tmp_path / "out" / "run.json").read_text()
     assert (tmp_path / "out" / "metrics.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_a_problem_of_the_scenario() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        run(training_only(training__trainer={"kind": "sgd", "learning_rate": 0.1, "device": "cuda"}))
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (
+        "workloads.training.trainer.device",
+        "device: cuda: torch finds no CUDA device; use cpu, or auto",
+    )
 
 
 def diverging(**changes: object) -> str:
