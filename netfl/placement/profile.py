@@ -118,17 +118,23 @@ class Profile:
         return tuple(last)
 
     @cached_property
+    def owners(self) -> tuple[int, ...]:
+        """For each node the place of the one whose memory its output lies in: its own but for views."""
+        owner = list(range(len(self.nodes)))
+        for place, node in enumerate(self.nodes):
+            if node.op != "input" and node.output_values and not node.moved_bytes and not node.measured_s:
+                shown = next((self.index[name] for name in node.predecessors if self.nodes[self.index[name]].output_values), place)
+                owner[place] = owner[shown]
+        return tuple(owner)
+
+    @cached_property
     def live_bytes(self) -> tuple[int, ...]:
         """Bytes of the activations that exist while each node runs: its inputs, its output and whatever is read later.
 
         A view (output values, but no bytes moved) lies in the memory of what it shows, which it keeps alive.
         """
-        owner = list(range(len(self.nodes)))
+        owner = self.owners
         last = list(self.last_use)
-        for place, node in enumerate(self.nodes):
-            if node.op != "input" and node.output_values and not node.moved_bytes:
-                shown = next((self.index[name] for name in node.predecessors if self.nodes[self.index[name]].output_values), place)
-                owner[place] = owner[shown]
         for place, root in enumerate(owner):
             last[root] = max(last[root], last[place])
         change = [0] * (len(self.nodes) + 1)
