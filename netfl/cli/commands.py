@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from netfl import __version__
+from netfl.cli.profiling import profile_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 
 __all__ = ["cli"]
@@ -223,6 +224,9 @@ def verify_command(files: tuple[Path, ...], transport: Literal["fluid", "tcp"] |
             _print_json(as_document(cases))
         else:
             _console().print(verify_table(cases))
+
+
+cli.add_command(profile_command)
 
 
 # --- output -----------------------------------------------------------------------------------------------------------------

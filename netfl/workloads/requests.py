@@ -8,6 +8,7 @@ facts.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
 from netfl.codecs import CODECS, Compressor, Pipeline, Stage
-from netfl.compute import Work
+from netfl.compute import PROFILES, Work
 from netfl.errors import CodecError, NetflError, RunError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
+from netfl.network.topology import Link
 from netfl.placement import Hop, Path, Placement, Tier
+from netfl.placement.plan import node_s
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.chain import Chain
 from netfl.store import Recipe
@@ -134,6 +137,7 @@ def path_of(session: Session, source: str, server: str) -> Path:
     tiers = []
     for device in route.devices:
         profile = world.profile(device)
+        known = [name for name, each in PROFILES.items() if each == profile]
         tiers.append(
             Tier(
                 device=device,
@@ -141,6 +145,8 @@ def path_of(session: Session, source: str, server: str) -> Path:
                 memory_bytes_per_s=profile.memory_bytes_per_s,
                 overhead_s=profile.overhead_s,
                 memory_bytes=profile.memory_bytes,
+                device_class=known[0] if known else "",
+                busy_w=profile.busy_w - profile.idle_w,
             )
         )
     hops = tuple(
@@ -148,10 +154,17 @@ def path_of(session: Session, source: str, server: str) -> Path:
             latency_s=hop.link.latency_s,
             up_bps=hop.link.up_bps if hop.forward else hop.link.down_bps,
             down_bps=hop.link.down_bps if hop.forward else hop.link.up_bps,
+            up_w=_radio_w(hop.link, hop.forward),
+            down_w=_radio_w(hop.link, not hop.forward),
         )
         for hop in route.hops
     )
     return Path(tiers=tuple(tiers), hops=hops)
+
+
+def _radio_w(link: Link, forward: bool) -> float:
+    """What sender and receiver of a link draw together while bits move in that direction."""
+    return link.transmit_w + link.b_receive_w if forward else link.b_transmit_w + link.receive_w
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,7 @@ class _Serving:
         self.held: dict[str, set[int]] = {}
         self.requests = 0
         self.open: dict[int, _Asked] = {}
-        self.results: dict[tuple[tuple[int, ...], int], Answers] = {}
+        self.results: dict[tuple[tuple[int, ...], tuple[int, ...], int], Answers] = {}
         self.feed = self._feed()
         reply = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
         assert reply is not None
@@ -291,7 +304,8 @@ class _Serving:
 
     def _plan(self, source: str) -> _Plan:
         placement = self.settings._plan(self.session, source)
-        profile = self.session.task.profile
+        profile = placement.arranged(self.session.task.profile)
+        tiers = path_of(self.session, source, self.settings.server).tiers
         legs = []
         last = max(index for index, (_, start, stop) in enumerate(placement.pieces) if stop > max(start, 1) or index == 0)
         for boundary, (device, start, stop) in enumerate(placement.pieces[: last + 1]):
@@ -303,8 +317,9 @@ class _Serving:
                     flop=flop,
                     moved_bytes=moved_bytes,
                     memory_bytes=profile.activation_bytes(max(start, 1), stop),
+                    counted_s=math.fsum(node_s(node, tiers[boundary]) for node in profile.nodes[max(start, 1) : stop]),
                 )
-                self.nodes_on[device].update(range(max(start, 1), stop))
+                self.nodes_on[device].update(placement.order[max(start, 1) : stop] or range(max(start, 1), stop))
             legs.append(_Leg(device, work, boundary))
         computing = tuple(leg.device for leg in legs if leg.work is not None)
         return _Plan(placement, tuple(legs), computing, placement.describe())
@@ -338,7 +353,7 @@ class _Serving:
         version = self._version(plan)
         asked = _Asked(number, source, sample, version, plan.described, self.world.now)
         self.open[number] = asked
-        result = self._result(plan.placement.cuts, version)
+        result = self._result(plan.placement, version)
         label = f"request {number}"
         for leg, behind in zip(plan.legs, (*plan.legs[1:], None), strict=True):
             if leg.work is not None:
@@ -364,20 +379,21 @@ class _Serving:
         asked.transmit_s += transfer.end_s - transfer.start_s - transfer.latency_s
         return bool(sending.delivered)
 
-    def _result(self, cuts: tuple[int, ...], version: int) -> Answers:
-        """What the pieces of a cut answer with a version of the model; forced once."""
-        if (cuts, version) not in self.results:
+    def _result(self, placement: Placement, version: int) -> Answers:
+        """What the pieces of a placement answer with a version of the model; forced once."""
+        cuts, order = placement.cuts, placement.order
+        if (cuts, order, version) not in self.results:
             task = self.session.task
-            stream = self.world.streams.stream("activations", self.name, version, *cuts)
+            stream = self.world.streams.stream("activations", self.name, version, *cuts, *(f"node {place}" for place in order))
             weights = self._weights(version)
-            result = infer(task.model, task.dataset, self.profile, cuts, weights, self.activations, stream)
+            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.activations, stream)
             try:
-                self.results[cuts, version] = self.store.force(result)
+                self.results[cuts, order, version] = self.store.force(result)
             except CodecError as error:
                 raise RunError(
                     f"workload '{self.name}': version {version} of the model cannot be served: {error}; has it diverged?"
                 ) from error
-        return self.results[cuts, version]
+        return self.results[cuts, order, version]
 
     def _end(self, asked: _Asked, outcome: str, correct: bool | None = None) -> None:
         del self.open[asked.number]

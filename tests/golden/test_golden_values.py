@@ -62,7 +62,7 @@ def recipes() -> dict[str, Recipe]:
         "evaluate": values.evaluate(MODEL, start, data),
         "profile": profile,
         "served": weights,
-        "infer": infer(MODEL, data, profile, (3,), weights, Pipeline((Quantize(bits=8),)), STREAMS.stream("activations")),
+        "infer": infer(MODEL, data, profile, (3,), (), weights, Pipeline((Quantize(bits=8),)), STREAMS.stream("activations")),
     }
 
 
@@ -108,7 +108,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("losses", 1): [2.123234, 2.123234],
     ("residual", 1): [666.0, 6.825085, 1.111874],
     ("served_bytes", 1): [0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
-    ("infer", 1): [43.0, 96212.0],
+    ("infer", 2): [43.0, 96212.0],
     ("dataset", 1): [1438.0, 359.0, 249.0, 16.25],
     ("shards", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("initial_model", 1): [666.0, 60.947109, 1.025177],
@@ -119,7 +119,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("difference", 1): [666.0, 61.510619, -0.454201],
     ("total", 1): [666.0, 63.536224, 3.616429],
     ("evaluate", 1): [0.119777, 2.307638],
-    ("profile", 1): [9.0, 14944.0, 2664.0, 9872.0],
+    ("profile", 2): [9.0, 14944.0, 2664.0, 9872.0],
     ("served", 1): [666.0, 60.955627, 1.029183, 0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
     ("aggregate", 2): [666.0, 62.914431, 2.676158, 666.0, 0.570191, 0.147938, 666.0, 0.006361, 0.001514],
     ("aggregated_model", 1): [666.0, 62.914431, 2.676158],
