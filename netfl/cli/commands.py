@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from netfl import __version__
+from netfl.cli.caching import cache_group
 from netfl.cli.sweeping import sweep_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 
@@ -38,6 +39,7 @@ def cli() -> None:
 
 
 cli.add_command(sweep_command)
+cli.add_command(cache_group)
 
 _SET = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a setting, as a.b[0].c=VALUE; VALUE is YAML. Repeatable."

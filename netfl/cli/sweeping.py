@@ -100,6 +100,10 @@ def sweep_command(
         if not quiet:
             for line in _opening(made):
                 click.echo(line, err=True)
+        again = (("failed",) if retry_failed or force else ()) + (("finished",) if force else ())
+        if dry_run:
+            _print_forecast(made, folder, again, trust_code, as_json)
+            return
         runs_on = _executor(executor or ("serial" if jobs == 1 else "process"), jobs, address, slurm_options)
         with Interrupt() as interrupt, SweepWatcher(len(made.points), jobs, silent=quiet) as watcher:
             interrupt.running = True
@@ -109,7 +113,7 @@ def sweep_command(
                 executor=runs_on,
                 watch=watcher,
                 interrupt=interrupt,
-                again=(("failed",) if retry_failed or force else ()) + (("finished",) if force else ()),
+                again=again,
                 fail_fast=fail_fast,
                 shard=shard,
                 trust_code=trust_code,
@@ -152,6 +156,24 @@ def _executor(name: str, jobs: int, address: str | None, slurm_options: tuple[st
             raise click.UsageError("--executor serial runs one job at a time: leave out -j")
         return SerialExecutor()
     return ProcessExecutor(jobs)
+
+
+def _print_forecast(made: Plan, folder: Path, again: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
+    from netfl.cli.commands import print_json
+    from netfl.studies.dry import forecast
+
+    points = []
+    for each in forecast(made, folder, again=again, trust_code=trust_code):
+        points.append(
+            {
+                "point": each.point.hash, "replicate": each.point.replicate, "settings": dict(each.point.settings), "action": each.action,
+                "replayed_rounds": each.rounds[0], "missing": each.missing, "why": list(each.why),
+            }
+        )  # fmt: skip
+        if not as_json:
+            click.echo(f"{each.point.hash}  {each.point.title}: {each}")
+    if as_json:
+        print_json({"schema_version": 1, "success": True, "dry_run": True, "points": points})
 
 
 def _document(study: Study) -> dict[str, Any]:

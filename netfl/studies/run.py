@@ -189,10 +189,15 @@ def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) 
     found = {key: found[key] for key in _ordered(found)}
     trace.close()
     if folder:
+        folder.computed = {"computed": dict(bench.store.computed), "first_missing": _key(bench.store)}
         folder.write_results(found, success=error is None)
     if error is not None:
         raise error
     return Run(found, folder.path if folder else None, scenario)
+
+
+def _key(store: Store) -> str | None:
+    return store.first_missing.key.hex() if store.first_missing is not None else None
 
 
 def _go(session: Session, looks: _Looks) -> str:
@@ -228,6 +233,7 @@ class _Folder:
         self._argv = list(argv)
         self._started = datetime.now(UTC)
         self._scenario = loaded.scenario
+        self.computed: dict[str, Any] = {}
         resolved = to_yaml(loaded.scenario)
         (path / "scenario.yaml").write_text(loaded.given if loaded.given is not None else resolved, encoding="utf-8")
         (path / "resolved.yaml").write_text(resolved, encoding="utf-8")
@@ -247,6 +253,7 @@ class _Folder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "versions": versions,
+            "store": self.computed,
         }
         write_whole(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
 
