@@ -15,6 +15,7 @@ import click
 
 from netfl import __version__
 from netfl.cli.caching import cache_group
+from netfl.cli.comparing import compare_command
 from netfl.cli.sweeping import sweep_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 
@@ -22,7 +23,10 @@ __all__ = ["cli", "console", "exits", "print_json"]
 
 EXIT_FAILED, EXIT_INVALID, EXIT_MISSING, EXIT_INTERRUPTED = 1, 3, 4, 130
 
-_EPILOG = "Exit codes: 0 ok, 1 the run failed, 2 usage, 3 invalid scenario or topology, 4 missing extra or data, 130 interrupted."
+_EPILOG = (
+    "Exit codes: 0 ok, 1 the run or a point of a sweep failed, 2 usage, 3 invalid scenario or topology, 4 missing extra or data, "
+    "5 --fail-if is true, 130 interrupted."
+)
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +44,7 @@ def cli() -> None:
 
 cli.add_command(sweep_command)
 cli.add_command(cache_group)
+cli.add_command(compare_command)
 
 _SET = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a setting, as a.b[0].c=VALUE; VALUE is YAML. Repeatable."

@@ -434,11 +434,11 @@ def _single_out(tree: Tree, each: _Assignment, at: PathKey) -> None:
     """Make the device, link or medium that a path goes into an entry of its own if it stands in a range of names.
 
     Raises:
-        ScenarioError: nothing has that name.
+        ScenarioError: nothing has that name, and the path does not put something whole there.
     """
     inside = each.path[len(at) :]
-    takes_away = len(inside) == 2 and each.branch.value is None
-    if (len(inside) < 3 and not takes_away) or not isinstance(inside[1], str):
+    is_new = len(inside) == 2 and each.branch.value is not None
+    if len(inside) < 2 or not isinstance(inside[1], str):
         return
     section, name = str(inside[0]), inside[1]
     topology = _at(tree.value, at)
@@ -455,6 +455,8 @@ def _single_out(tree: Tree, each: _Assignment, at: PathKey) -> None:
             topology[section] = _with_range_unfolded(entries, key, unfolded)
             return
         names += unfolded[:1000]
+    if is_new:
+        return
     what = {"devices": "device", "links": "link", "media": "medium"}[section]
     mark = each.branch.marks[()]
     raise ScenarioError(Problem(f"no {what} '{name}'", each.text, each.label, mark.line, mark.column, nearest(name, names), mark.source))

@@ -96,5 +96,5 @@ def _why(point: Point, found: Replay, finished: list[Point], replayed: Callable[
 
 def _distance(point: Point, other: Point) -> int:
     keys = point.settings.keys() | other.settings.keys()
-    different = sum(point.settings.get(key) != other.settings.get(key) for key in keys)
-    return 2 * different + (point.replicate != other.replicate)
+    different: int = sum(point.settings.get(key) != other.settings.get(key) for key in keys)
+    return 2 * different + int(point.replicate != other.replicate)

@@ -60,7 +60,7 @@ def explain(folder: Path, against: Path | None = None, *, trust_code: bool = Fal
         ours = _replayed(folder, disk, trust_code)
         key = (facts.get("store") or {}).get("first_missing")
         first = bytes.fromhex(key) if isinstance(key, str) else None
-        told, why = "", ()
+        told, why = "", tuple[str, ...]()
         wanted = first if first in ours.recipes and first in ours.forced else ours.missing
         if wanted is not None and (first is not None or ours.missing is not None):
             told = ours.told(wanted)

@@ -16,7 +16,7 @@ from netfl.scenario.reader import to_plain
 from netfl.scenario.tree import Mark, format_path, load_text, parse_path
 from netfl.studies.expressions import Expression
 
-__all__ = ["Plan", "Point", "config_hash", "plan", "shown_value"]
+__all__ = ["Plan", "Point", "config_hash", "plan", "shortest", "shown_value"]
 
 _MOST_POINTS = 100_000
 
@@ -42,7 +42,11 @@ class Point:
     @property
     def title(self) -> str:
         """What tells this point from the others, for people."""
-        parts = [self.label] if self.label else [f"{short}={shown_value(value)}" for short, value in _short(self.settings).items()]
+        parts = (
+            [self.label]
+            if self.label
+            else [f"{shortest(key, list(self.settings))}={shown_value(value)}" for key, value in self.settings.items()]
+        )
         return ", ".join([*parts, f"replicate {self.replicate}"])
 
 
@@ -336,14 +340,12 @@ def shown_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _short(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the shortest ends of their paths that tell them apart."""
-    found = {}
-    for key, value in settings.items():
-        steps = key.split(".")
-        for length in range(1, len(steps) + 1):
-            end = ".".join(steps[-length:])
-            if sum(other == end or other.endswith("." + end) for other in settings) == 1:
-                break
-        found[end] = value
-    return found
+def shortest(key: str, keys: Sequence[str]) -> str:
+    """The shortest end of a key's path that no other key ends in.
+
+    >>> shortest("a.b.rate", ["a.b.rate", "a.c.rate", "x"])
+    'b.rate'
+    """
+    steps = key.split(".")
+    ends = (".".join(steps[-length:]) for length in range(1, len(steps) + 1))
+    return next((end for end in ends if sum(other == end or other.endswith("." + end) for other in keys) == 1), key)
