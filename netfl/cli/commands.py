@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -15,13 +15,19 @@ import click
 
 from netfl import __version__
 from netfl.cli.profiling import profile_command
+from netfl.cli.caching import cache_group
+from netfl.cli.comparing import compare_command
+from netfl.cli.sweeping import sweep_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 
-__all__ = ["cli"]
+__all__ = ["cli", "console", "exits", "print_json"]
 
 EXIT_FAILED, EXIT_INVALID, EXIT_MISSING, EXIT_INTERRUPTED = 1, 3, 4, 130
 
-_EPILOG = "Exit codes: 0 ok, 1 the run failed, 2 usage, 3 invalid scenario or topology, 4 missing extra or data, 130 interrupted."
+_EPILOG = (
+    "Exit codes: 0 ok, 1 the run or a point of a sweep failed, 2 usage, 3 invalid scenario or topology, 4 missing extra or data, "
+    "5 --fail-if is true, 130 interrupted."
+)
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +42,10 @@ def cli() -> None:
       netfl list codecs
     """
 
+
+cli.add_command(sweep_command)
+cli.add_command(cache_group)
+cli.add_command(compare_command)
 
 _SET = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a setting, as a.b[0].c=VALUE; VALUE is YAML. Repeatable."
@@ -69,10 +79,13 @@ def run_command(
         from netfl.cli.progress import Watcher
         from netfl.report import plots, summary
         from netfl.scenario import load
-        from netfl.studies import Interrupt, new_run_folder, run_loaded
+        from netfl.studies import Interrupt, run_folder, run_loaded
 
         loaded = load(file, overrides=[*overrides, *([f"seed={seed}"] if seed is not None else [])])
-        folder = output or new_run_folder(loaded.scenario)
+        if loaded.scenario.sweep is not None:
+            click.echo(f"{file} has a sweep, which `netfl sweep {file}` runs; this runs the scenario as it stands", err=True)
+            loaded = loaded.single()
+        folder = output or run_folder(loaded.scenario)
         with Interrupt() as interrupt, Watcher(loaded.scenario, silent=quiet) as watcher:
             result = run_loaded(
                 loaded,
@@ -227,6 +240,19 @@ def verify_command(files: tuple[Path, ...], transport: Literal["fluid", "tcp"] |
 
 
 cli.add_command(profile_command)
+def exits(as_json: bool) -> AbstractContextManager[None]:
+    """What every command runs in: netfl's errors become messages and exit codes."""
+    return _exits(as_json)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    _print_json(document)
+
+
+def console() -> Any:
+    """The console for tables on stdout."""
+    return _console()
 
 
 # --- output -----------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ __all__ = ["Disk", "default_folder", "platform_mark"]
 
 _LOG = logging.getLogger("netfl")
 _VERSION = 1
+_STRAY_S = 3600.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, file TEXT NOT NULL) WITHOUT ROWID;
@@ -141,6 +142,48 @@ class Disk:
         except (OSError, sqlite3.Error) as error:
             self._writes = False
             _LOG.warning("the store '%s' cannot be written any more (%s): this run keeps no further values", self.folder, error)
+
+    def usage(self) -> dict[str, Any]:
+        """What the folder holds: `facts`, `values` with arrays, `files` and `bytes` of these, `oldest_s` and `newest_s` use (seconds since
+        1970; None without files), and `limit_bytes`.
+        """
+        facts, values = (self._index.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("facts", "arrays"))
+        files, num_bytes, oldest_s, newest_s = self._index.execute(
+            "SELECT count(*), coalesce(sum(num_bytes), 0), min(used_s), max(used_s) FROM files"
+        ).fetchone()
+        return {
+            "facts": facts, "values": values, "files": files, "bytes": num_bytes, "oldest_s": oldest_s, "newest_s": newest_s,
+            "limit_bytes": self.limit_bytes,
+        }  # fmt: skip
+
+    def collect_garbage(self, limit_bytes: int) -> tuple[int, int]:
+        """Forget the arrays that were not used for longest until the rest fits, and files that a killed process left half-written.
+
+        Facts stay: they are small, and a run that finds them needs no arrays.
+
+        Args:
+            limit_bytes: how much the array files may take.
+
+        Returns:
+            How many files went, and their bytes.
+        """
+        before = self.usage()
+        self.limit_bytes, limit = limit_bytes, self.limit_bytes
+        self._make_room()
+        self.limit_bytes = limit
+        after = self.usage()
+        strays = strays_bytes = 0
+        known = {row[0] for row in self._index.execute("SELECT file FROM files")}
+        for path in sorted((self.folder / "arrays").glob("*/*")):
+            try:
+                is_old = time.time() - path.stat().st_mtime > _STRAY_S
+                if is_old and path.name.removesuffix(".safetensors") not in known:
+                    strays_bytes += path.stat().st_size
+                    strays += 1
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+        return before["files"] - after["files"] + strays, before["bytes"] - after["bytes"] + strays_bytes
 
     def close(self) -> None:
         """Note what was used, and make room."""

@@ -15,7 +15,7 @@ from netfl.store.disk import Disk
 from netfl.store.recipes import FactForm, Function, Recipe, TensorForm
 from netfl.store.shelf import Shelf
 
-__all__ = ["Store"]
+__all__ = ["MissingValueError", "Store"]
 
 _WRITE_S = 3e-3
 _WRITE_BYTES_PER_S = 200e6
@@ -24,6 +24,13 @@ _NOTHING = object()
 
 ANNOUNCED_TO_REST = 20_000
 """Of so many announced recipes, with what hangs on them, the ancestry may be in memory: some 50 MB."""
+
+
+class MissingValueError(Exception):
+    """A store that refuses to compute was asked for a value that it does not hold; its argument is the recipe.
+
+    No `NetflError`: nothing is wrong, and nobody who turns those into problems of a scenario is to catch it.
+    """
 
 
 class Store:
@@ -48,9 +55,11 @@ class Store:
     Args:
         limit_bytes: how much to keep in memory, and as much again of held values; the least recently used values go first.
         disk: where values outlive the process; None keeps nothing.
+        refuses: raise `MissingValueError` in place of computing anything.
     """
 
-    def __init__(self, limit_bytes: int = 512 * 1024**2, disk: Disk | None = None) -> None:
+    def __init__(self, limit_bytes: int = 512 * 1024**2, disk: Disk | None = None, refuses: bool = False) -> None:
+        self._refuses = refuses
         self._limit_bytes = limit_bytes
         self._disk = disk
         self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes it takes
@@ -67,6 +76,7 @@ class Store:
         self.computed: Counter[str] = Counter()
         self.reused = 0
         self.speculated = 0
+        self.first_missing: Recipe | None = None
         self._announced.clear()
         self._made.clear()
 
@@ -106,9 +116,17 @@ class Store:
         return self.force_all([wanted])[0]
 
     def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
-        """The values of several recipes, computed together."""
+        """The values of several recipes, computed together.
+
+        Raises:
+            MissingValueError: one is not there, and this store refuses to compute.
+        """
         values: dict[bytes, Any] = {}
         missing = self._collect(wanted, values)
+        if missing and self.first_missing is None:
+            self.first_missing = next(each for each in wanted if each.key in missing)
+        if missing and self._refuses:
+            raise MissingValueError(self.first_missing)
         functions = {each.function.name for each in missing.values()}
         missing.update(self._collect([each for each in self._announced.values() if each.function.name in functions], values))
         for key in missing.keys() & self._announced.keys():

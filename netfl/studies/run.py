@@ -18,15 +18,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from netfl.errors import NetflError, Problem, RunError, ScenarioError
+from netfl.errors import NetflError, RunError
 from netfl.report import metrics as metrics_of
 from netfl.scenario import Loaded, Scenario, load, to_yaml
 from netfl.scenario.build import Bench, prepare
 from netfl.store import Disk, Store, default_folder
+from netfl.studies.folders import unfinished_like, write_whole, written
 from netfl.workloads import Progress, Session
 from netfl.world import collecting_seldom
 
-__all__ = ["Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_loaded"]
+__all__ = ["Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_folder", "run_loaded"]
 
 _LOG = logging.getLogger("netfl")
 _STEPS_BETWEEN_LOOKS = 2000
@@ -92,7 +93,8 @@ def run(
         source: path of a scenario file, a mapping of its contents, or a scenario made in Python.
         set: path of a setting (`workloads.training.rounds`) to its value, as in YAML.
         seed: in place of the scenario's.
-        output: the folder to write, which must not hold anything; None writes nothing.
+        output: the folder to write: new, empty, or left unfinished by the same run, which is then written anew from the start. None
+            writes nothing.
         store: to share computed values with other runs in this process; None uses the folder `netfl.store.default_folder()`.
         on_progress: called at the end of every round.
         trust_code: whether code that the scenario names (`model: {kind: python}`) may run.
@@ -118,10 +120,24 @@ def run_loaded(
     on_tick: Callable[[float], None] | None = None,
     interrupt: Interrupt | None = None,
     trust_code: bool = False,
+    again: tuple[str, ...] = (),
 ) -> Run:
-    """Run a scenario that is loaded; see `run`."""
+    """Run a scenario that is loaded, its `sweep` left out; see `run`.
+
+    Args:
+        loaded: the scenario.
+        output: see `run`.
+        store: see `run`.
+        argv: the command, for the folder.
+        on_progress: see `run`.
+        on_tick: called about five times a second with the simulated clock.
+        interrupt: what signals set.
+        trust_code: see `run`.
+        again: statuses of runs that may be written over beside unfinished ones: failed, finished.
+    """
     started_s = time.perf_counter()
-    with _opened(store) as open_store, _made(output) as path:
+    loaded = loaded.single()
+    with _opened(store) as open_store, _claimed(output, loaded, again) as path:
         open_store.start_counting()
         bench = prepare(loaded, open_store, trust_code=trust_code)
         with _folder(path, loaded, argv) as folder:
@@ -173,10 +189,15 @@ def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) 
     found = {key: found[key] for key in _ordered(found)}
     trace.close()
     if folder:
+        folder.computed = {"computed": dict(bench.store.computed), "first_missing": _key(bench.store)}
         folder.write_results(found, success=error is None)
     if error is not None:
         raise error
     return Run(found, folder.path if folder else None, scenario)
+
+
+def _key(store: Store) -> str | None:
+    return store.first_missing.key.hex() if store.first_missing is not None else None
 
 
 def _go(session: Session, looks: _Looks) -> str:
@@ -212,6 +233,7 @@ class _Folder:
         self._argv = list(argv)
         self._started = datetime.now(UTC)
         self._scenario = loaded.scenario
+        self.computed: dict[str, Any] = {}
         resolved = to_yaml(loaded.scenario)
         (path / "scenario.yaml").write_text(loaded.given if loaded.given is not None else resolved, encoding="utf-8")
         (path / "resolved.yaml").write_text(resolved, encoding="utf-8")
@@ -231,37 +253,23 @@ class _Folder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "versions": versions,
+            "store": self.computed,
         }
-        _write_whole(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
+        write_whole(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
 
     def write_results(self, found: Mapping[str, Any], success: bool) -> None:
         document = {"schema_version": 1, "success": success, "metrics": found}
-        _write_whole(self.path / "metrics.json", json.dumps(document, indent=2) + "\n")
+        write_whole(self.path / "metrics.json", json.dumps(document, indent=2) + "\n")
 
 
 @contextmanager
-def _made(output: str | Path | None) -> Iterator[Path | None]:
-    """The folder for a run, made new or found empty; taken away again if nothing was written.
-
-    Raises:
-        ScenarioError: it cannot be made, or it holds something.
-    """
+def _claimed(output: str | Path | None, loaded: Loaded, again: tuple[str, ...]) -> Iterator[Path | None]:
+    """The folder for a run, or None."""
     if output is None:
         yield None
         return
-    path = Path(output)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ScenarioError(Problem(f"'{path}' is not an empty folder", file="output", hint="name a new folder"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ScenarioError(Problem(f"the folder '{str(path)[:200]}' cannot be made: {reason}", file="output")) from None
-    try:
+    with written(Path(output), to_yaml(loaded.scenario), again) as path:
         yield path
-    finally:
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 @contextmanager
@@ -293,10 +301,16 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
         handler.close()
 
 
+def run_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
+    """The folder for a run: the newest one that the same run left unfinished, else a new one."""
+    found = unfinished_like(root / scenario.name, f"Z-{_mark(scenario)}", to_yaml(scenario))
+    return new_run_folder(scenario, root) if found is None else found
+
+
 def new_run_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
     """A new folder `runs/NAME/UTC-STAMP-HASH`; two that are asked for at once are two."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{hashlib.sha256(to_yaml(scenario).encode()).hexdigest()[:6]}"
+    name = f"{stamp}-{_mark(scenario)}"
     for number in count(1):
         path = root / scenario.name / (name if number == 1 else f"{name}-{number}")
         try:
@@ -307,11 +321,8 @@ def new_run_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
     raise AssertionError("unreachable")
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _mark(scenario: Scenario) -> str:
+    return hashlib.sha256(to_yaml(scenario).encode()).hexdigest()[:6]
 
 
 class Interrupt:

@@ -26,6 +26,7 @@ print("HEAVY", heavy)
     [
         ["--help"],
         ["run", "--help"],
+        ["sweep", "--help"],
         ["list"],
         ["schema"],
         ["validate", "scenarios/smart-building.yaml", "topologies/smart-building.yaml"],
