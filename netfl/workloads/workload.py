@@ -40,6 +40,7 @@ WORKLOADS = Family(
     "workloads",
     {
         "synchronous": "netfl.workloads.synchronous:Synchronous",
+        "sliced": "netfl.workloads.sliced:Sliced",
         "requests": "netfl.workloads.requests:Requests",
         "background": "netfl.workloads.background:Background",
     },

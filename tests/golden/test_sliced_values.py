@@ -32,6 +32,7 @@ def recipes() -> dict[str, Recipe]:
     return {
         "slicing": slices,
         "turn": second,
+        "fallen_back": sliced.fallen_back(second, first, slices, 1),
         "trained": sliced.trained(second),
         "upload": uploads[1],
         "handed_on": received,

@@ -6,8 +6,9 @@ import pytest
 from netfl.errors import CodecError
 from netfl.learning.models import Mlp, initial
 from netfl.learning.slicing import sharing
+from netfl.learning.slicing.schedule import batches_of
 from netfl.learning.slicing.sharing import Selection, decode, encode, encoded_bytes, means, most_changed, passing
-from netfl.learning.slicing.turns import Loss, batches_of, train_turn
+from netfl.learning.slicing.turns import Loss, train_turn
 from netfl.learning.trainer import FitJob, Sgd, fit
 from netfl.randomness import Streams
 

@@ -165,6 +165,21 @@ def _trained(calls: Calls) -> list[Any]:
     return [after.model for (after,) in calls]
 
 
+def fallen_back(after: Recipe, before: Recipe, slices: Recipe, role: int) -> Recipe:
+    """A group's model, a `Turn` or a vector (P,), with the weights of a role as they were in another one: they were lost with their holder."""
+    return recipe(_FALLEN_BACK, after, before, slices, role)
+
+
+def _fallen_back(calls: Calls) -> list[Any]:
+    found = []
+    for after, before, slices, role in calls:
+        old = before.model if isinstance(before, Turn) else before
+        new = after.model if isinstance(after, Turn) else after
+        vector = np.where(slices.net.owners(slices.roles) == role, old, new)
+        found.append(Turn(vector, after.change) if isinstance(after, Turn) else vector)
+    return found
+
+
 def upload(after: Recipe, theta: float) -> Recipe:
     """The `Selection` of weights that a group uploads at the end of an epoch."""
     return recipe(_UPLOAD, after, theta)
@@ -199,14 +214,14 @@ def _handed_on(calls: Calls) -> list[Selection]:
 
 
 def adopted(after: Recipe, received: Recipe) -> Recipe:
-    """A group's model (P,) with what it received written over its own."""
+    """A group's model (P,), from a `Turn` or a vector, with what it received written over its own."""
     return recipe(_ADOPTED, after, received)
 
 
 def _adopted(calls: Calls) -> list[np.ndarray]:
     found = []
     for after, received in calls:
-        vector = after.model.copy()
+        vector = (after.model if isinstance(after, Turn) else after).copy()
         vector[received.places] = received.values
         found.append(vector)
     return found
@@ -254,6 +269,7 @@ _TURN = Function(
     TensorForm(lambda each: {"model": each.model, "change": each.change}, lambda named: Turn(named["model"], named["change"])),
 )
 _TRAINED = Function("trained", 1, _trained)
+_FALLEN_BACK = Function("fallen_back", 1, _fallen_back)
 _UPLOAD = Function("upload", 1, _upload, _AS_SELECTION)
 _HANDED_ON = Function("handed_on", 1, _handed_on, _AS_SELECTION)
 _ADOPTED = Function("adopted", 1, _adopted, _AS_VECTOR)

@@ -12,7 +12,7 @@ import numpy as np
 
 from netfl.learning.slicing.units import DOMINATOR, UnitNet
 
-__all__ = ["Boundary", "Bundle", "schedule"]
+__all__ = ["Boundary", "Bundle", "batches_of", "schedule"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +83,9 @@ def schedule(net: UnitNet, roles: tuple[tuple[int, ...], ...], partial_sums: boo
         values = tuple((role, int((after == role).sum()) * layer.values) for role in receivers)
         found.append(Boundary(tuple(bundles), tuple(products), receivers, values, tuple(weights)))
     return tuple(found)
+
+
+def batches_of(num_samples: int, batch_size: int, epochs: int) -> tuple[int, ...]:
+    """Samples of each batch of a turn, in order."""
+    whole, rest = divmod(num_samples, batch_size)
+    return ((batch_size,) * whole + ((rest,) if rest else ())) * epochs

@@ -21,10 +21,11 @@ from torch.nn import functional
 from netfl.learning.models import Model
 from netfl.learning.plain import module_of, one_thread
 from netfl.learning.rules import Rule
+from netfl.learning.slicing.schedule import batches_of
 from netfl.learning.updates import updates_of
 from netfl.randomness import Stream
 
-__all__ = ["Loss", "batches_of", "train_turn"]
+__all__ = ["Loss", "train_turn"]
 
 Vector = npt.NDArray[np.floating[Any]]
 
@@ -40,12 +41,6 @@ class Loss:
 
     role: int
     after_batches: int
-
-
-def batches_of(num_samples: int, batch_size: int, epochs: int) -> tuple[int, ...]:
-    """Samples of each batch of a turn, in order."""
-    whole, rest = divmod(num_samples, batch_size)
-    return ((batch_size,) * whole + ((rest,) if rest else ())) * epochs
 
 
 def train_turn(
