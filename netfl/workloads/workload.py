@@ -41,6 +41,8 @@ WORKLOADS = Family(
     {
         "synchronous": "netfl.workloads.synchronous:Synchronous",
         "sliced": "netfl.workloads.sliced:Sliced",
+        "centralised": "netfl.workloads.sliced_baselines:Centralised",
+        "standalone": "netfl.workloads.sliced_baselines:Standalone",
         "requests": "netfl.workloads.requests:Requests",
         "background": "netfl.workloads.background:Background",
     },
