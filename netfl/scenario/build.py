@@ -52,7 +52,7 @@ class Bench:
             streams=self.streams,
             trace=Trace(trace_path),
         )
-        session = Session(world, self.store, self.task, scenario.stop.accuracy, on_progress)
+        session = Session(world, self.store, self.task, scenario.stop.accuracy, on_progress, alone=len(scenario.workloads) == 1)
         for name, workload in scenario.workloads.items():
             world.trace.append(Workload(workload=name, role=workload.role))
         # Training comes first: its feeds of models must be there when serving looks for them.

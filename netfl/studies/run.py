@@ -182,7 +182,7 @@ def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) 
     found["trace_digest"] = trace.digest()
     found["host_s"] = time.perf_counter() - started_s
     found["work"] = {
-        "trained_clients": bench.store.computed["fit"],
+        "trained_clients": bench.store.computed["fit"] + bench.store.computed["turn"],
         "reused_clients": bench.store.reused,
         "speculated_clients": bench.store.speculated,
     }

@@ -165,6 +165,7 @@ class Session:
         task: what is learnt; None in a scenario without data and model.
         target_accuracy: end the run once a global model reaches it; None for never.
         on_progress: called at the end of every round.
+        alone: whether the run has one workload only, so that nobody else uses its devices and links.
     """
 
     def __init__(
@@ -174,7 +175,9 @@ class Session:
         task: Task | None,
         target_accuracy: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.world = world
         self.store = store
         self._task = task

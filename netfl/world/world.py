@@ -68,16 +68,26 @@ class World:
         transport: how transfers behave.
         streams: the run's random streams.
         trace: where the rows go.
+        always_up: whether outages are left out.
     """
 
     def __init__(
-        self, *, topology: Topology, profiles: Mapping[str, DeviceProfile], transport: TransportPart, streams: Streams, trace: Trace
+        self,
+        *,
+        topology: Topology,
+        profiles: Mapping[str, DeviceProfile],
+        transport: TransportPart,
+        streams: Streams,
+        trace: Trace,
+        always_up: bool = False,
     ) -> None:
         self.env = simpy.Environment()
         self.topology = topology
+        self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._timelines = _timelines(topology, streams)
+        self._profiles = profiles
+        self._timelines = {} if always_up else _timelines(topology, streams)
         fabric = Fabric(self.env, topology, self._timelines)
         self._transport = transport.connect(self.env, fabric, topology, streams)
         self._processors = {name: Processor(self.env, profiles[name], self._timelines.get(name, ALWAYS_UP)) for name in topology.sites}
@@ -147,9 +157,65 @@ class World:
         """What a device can compute."""
         return self._processors[device].profile
 
+    def busy_s(self, device: str) -> float:
+        """Processor seconds of a device so far, whole steps of work in progress included."""
+        return self._processors[device].busy_s()
+
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
         self._storage_bytes[device][name] = num_bytes
+
+    def next_change_of_s(self, route: Route) -> float:
+        """When a site or link on a route next goes down or comes back; infinity if never."""
+        names = [*route.devices, *(hop.link.name for hop in route.hops)]
+        return min(self._timelines.get(name, ALWAYS_UP).next_change_s(self.now) for name in names)
+
+    def all_up(self, route: Route) -> bool:
+        """Whether all sites and links on a route are up now."""
+        names = [*route.devices, *(hop.link.name for hop in route.hops)]
+        return all(self._timelines.get(name, ALWAYS_UP).up_at(self.now) for name in names)
+
+    # --- what was rehearsed elsewhere ---------------------------------------------------------------------------------------
+
+    def rehearsal(self) -> World:
+        """A world of the same devices and links at time 0, without outages and with a trace of its own: for finding out what something takes
+        that has them for itself.
+        """
+        return World(
+            topology=self.topology, profiles=self._profiles, transport=self.transport, streams=self.streams, trace=Trace(), always_up=True
+        )
+
+    def book_transfers(
+        self, source: str, destination: str, message: Message, start_s: float, sent_bytes: int, delivered_bytes: int, latency_s: float
+    ) -> None:
+        """Write down transfers that were rehearsed, as one row that ends now; what was sent and not delivered is in flight.
+
+        The message's payload is that of all of them; every byte crossed every hop of the route.
+        """
+        self._sent += 1
+        route = self.topology.route(source, destination)
+        carried = self._carried_on.setdefault((route, message.workload, message.kind), [0, 0, 0, 0])
+        _add(carried, (sent_bytes, delivered_bytes, 0, sent_bytes - delivered_bytes))
+        self._bytes_up[source] += sent_bytes
+        self._bytes_down[destination] += delivered_bytes
+        self.trace.append(
+            TransferRow(
+                transfer=self._sent, workload=message.workload, kind=message.kind, label=message.label, source=source,
+                destination=destination, route=">".join(route.devices), payload_bytes=message.payload_bytes, start_s=start_s,
+                end_s=self.now, outcome="delivered" if sent_bytes == delivered_bytes else "in_flight", attempts=1,
+                sent_bytes=sent_bytes, wasted_bytes=0, latency_s=latency_s, stalled_s=0.0,
+            )
+        )  # fmt: skip
+
+    def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
+        """Write down work that was rehearsed, as one row that ends now."""
+        self._processors[device].book(busy_s, work.memory_bytes)
+        self.trace.append(
+            Computation(
+                device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
+                queued_s=start_s, start_s=start_s, end_s=self.now, busy_s=busy_s,
+            )
+        )  # fmt: skip
 
     # --- the end ------------------------------------------------------------------------------------------------------------
 

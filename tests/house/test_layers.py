@@ -27,6 +27,7 @@ MAY_LOOK_SIDEWAYS = {0}
 
 DOORS = {
     "simpy": {"network", "compute", "world", "workloads"},
+    "pymetis": {"learning"},
     "networkx": {"network", "placement", "learning"},
     "yaml": {"scenario"},
     "click": {"cli"},
