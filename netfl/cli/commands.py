@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from netfl import __version__
+from netfl.cli.reporting import export_command, report_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 
 __all__ = ["cli"]
@@ -35,6 +36,9 @@ def cli() -> None:
       netfl list codecs
     """
 
+
+cli.add_command(report_command)
+cli.add_command(export_command)
 
 _SET = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a setting, as a.b[0].c=VALUE; VALUE is YAML. Repeatable."
