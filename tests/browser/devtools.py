@@ -66,10 +66,16 @@ class Browser:
         self._socket = socket
         self._numbers = itertools.count(1)
         self._events: list[dict[str, Any]] = []
+        self._target: str | None = None
 
     def page(self, path: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
-        """Open a file in a new page and wait for it to say that it is ready."""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        """Open a file in a new page, close the one before, and wait for it to say that it is ready.
+
+        A page that is not in front gets no frames and slow timers: there is only one.
+        """
+        if self._target is not None:
+            self.call("Target.closeTarget", targetId=self._target)
+        self._target = target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
         for domain in ("Page", "Runtime", "Network", "Log", "Security"):
@@ -176,6 +182,12 @@ class Page:
             if event["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in urls if not url.startswith("data:")]
+
+    @property
+    def refused(self) -> list[str]:
+        """Why requests of the page were stopped before they left, one reason each."""
+        failed = [event["params"] for event in self._browser.events(self._session) if event["method"] == "Network.loadingFailed"]
+        return [told["blockedReason"] for told in failed if "blockedReason" in told]
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Write a PNG of the window, or of the whole page."""
