@@ -1,0 +1,7 @@
+startTheme();
+if (data.page === "run") {
+  startNetwork();
+  startRun();
+  startTimeline();
+} else startSweep();
+document.documentElement.dataset.ready = "yes";
