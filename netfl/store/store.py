@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -33,9 +33,9 @@ class Store:
     together. A value that is found, in memory or on disk, ends the walk: nothing below it is computed. Announced recipes
     join as soon as forcing needs any call of their function, so that a cohort trains as one batch.
 
-    On disk, facts are kept for ever. The tensors of a forcing are written when the seconds spent on computing since the last
-    write are twenty times what the write costs, so keeping costs at most a twentieth; what was not kept, or was dropped, is
-    computed again from its recipe.
+    On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
+    since the last write are twenty times what the write costs, so keeping costs at most a twentieth, and a run that is killed
+    loses the facts of the last 60 ms of computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with
     a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
@@ -55,7 +55,9 @@ class Store:
         self._disk = disk
         self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes it takes
         self._kept_bytes = 0
-        self._computed_s = 0.0
+        self.computing_s = 0.0
+        self._facts: list[tuple[bytes, Any]] = []
+        self._facts_at_s = self._tensors_at_s = 0.0
         self._announced: dict[bytes, Recipe] = {}
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
@@ -129,8 +131,9 @@ class Store:
         return [values[each.key] for each in wanted]
 
     def close(self) -> None:
-        """Let go of the disk."""
+        """Write what is not written yet, and let go of the disk."""
         if self._disk is not None:
+            self._flush(self._disk, [])
             self._disk.close()
 
     def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any]) -> dict[bytes, Recipe]:
@@ -181,7 +184,7 @@ class Store:
         calls = [_filled(each.arguments, values) for each in recipes]
         started_s = time.perf_counter()
         results = function.run(calls)
-        self._computed_s += time.perf_counter() - started_s
+        self.computing_s += time.perf_counter() - started_s
         self.computed[function.name] += len(recipes)
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
@@ -195,15 +198,24 @@ class Store:
         return made
 
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
-        """Keep the facts, and the tensors if that is worth it."""
-        facts = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
+        """Keep the facts and the tensors if that is worth it; facts that are not written now are written with later ones."""
+        self._facts += [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
         arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
         num_bytes = sum(array.nbytes for _, named in arrays for array in named.values())
-        if self._computed_s <= _WORTH * (_WRITE_S + num_bytes / _WRITE_BYTES_PER_S):
+        if not self._is_due(self._tensors_at_s, num_bytes):
             arrays = []
-        elif arrays:
-            self._computed_s = 0.0
-        disk.put(facts, arrays)
+        if arrays or self._is_due(self._facts_at_s, 0):
+            self._flush(disk, arrays)
+
+    def _is_due(self, last_s: float, num_bytes: int) -> bool:
+        return self.computing_s - last_s > _WORTH * (_WRITE_S + num_bytes / _WRITE_BYTES_PER_S)
+
+    def _flush(self, disk: Disk, arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
+        disk.put(self._facts, arrays)
+        self._facts = []
+        self._facts_at_s = self.computing_s
+        if arrays:
+            self._tensors_at_s = self.computing_s
 
     def _keep(self, made: Recipe, value: Any) -> None:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
