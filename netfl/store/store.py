@@ -17,7 +17,7 @@ from netfl.store.shelf import Shelf
 
 __all__ = ["Store"]
 
-_WRITE_S = 3e-3
+_WRITE_S = 5e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
 _NOTHING = object()
@@ -35,7 +35,7 @@ class Store:
 
     On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
     since the last write are twenty times what the write costs, so keeping costs at most a twentieth, and a run that is killed
-    loses the facts of the last 60 ms of computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
+    loses the facts of the last 100 ms of computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with
     a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
@@ -97,11 +97,6 @@ class Store:
                 self._made.discard(each.key)
             else:
                 self.reused += 1
-
-    def find(self, wanted: Recipe) -> Any:
-        """The value of a recipe if it is known, else None."""
-        found = self._find(wanted)
-        return None if found is _NOTHING else found
 
     def force(self, wanted: Recipe) -> Any:
         """The value of a recipe."""
@@ -233,15 +228,9 @@ class Store:
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
     """The arguments with each recipe replaced by its value."""
-
-    def fill(argument: Any) -> Any:
-        if isinstance(argument, Recipe):
-            return values[argument.key]
-        if isinstance(argument, tuple):
-            return tuple(fill(part) for part in argument)
-        return argument
-
-    return tuple(fill(argument) for argument in arguments)
+    return tuple(
+        [values[each.key] if isinstance(each, Recipe) else _filled(each, values) if isinstance(each, tuple) else each for each in arguments]
+    )
 
 
 def _weight_bytes(value: Any) -> int:
@@ -251,12 +240,12 @@ def _weight_bytes(value: Any) -> int:
     if isinstance(value, bytes):
         return len(value)
     if isinstance(value, list | tuple):
-        return sum(_weight_bytes(part) for part in value)
+        return sum([_weight_bytes(part) for part in value])
     kind: Any = type(value)
     names = _field_names(kind)
-    return sum(_weight_bytes(getattr(value, name)) for name in names) if names else 64
+    return sum([_weight_bytes(getattr(value, name)) for name in names]) if names else 64
 
 
 @functools.cache
-def _field_names(kind: type[object]) -> tuple[str, ...]:
+def _field_names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
