@@ -57,6 +57,7 @@ class Function:
         form: how a result is kept on disk; None keeps it in memory only.
         parts: functions of one argument that are computed and kept with every result, because they are what later work
             needs of it.
+        lasting: whether recipes hold their value, because all rounds need it: a dataset.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Function:
     run: Callable[[Sequence[tuple[Any, ...]]], Sequence[Any]]
     form: FactForm | TensorForm | None = None
     parts: tuple[Function, ...] = ()
+    lasting: bool = False
 
 
 class Held(Protocol):

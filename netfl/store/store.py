@@ -6,7 +6,7 @@ import functools
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,14 @@ class Store:
     since the last write are twenty times what the write costs, so keeping costs at most a twentieth, and a run that is killed
     loses the facts of the last 100 ms of computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
-    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with
-    a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
-    read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to it. Held
-    values are never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name (`netfl.store.shelf`).
-    All other values may be dropped, and are computed again from the nearest resting places. A run that finds all its facts computes
-    no values and so reaches no resting place; there `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that
-    is started again makes its recipes anew by replaying, so no recipe is ever stored.
+    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
+    with a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was
+    computed or read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to
+    it. Held values are never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name
+    (`netfl.store.shelf`). A dataset is held too, in memory whatever the limit. All other values may be dropped, and are computed
+    again from the nearest resting places. A run that finds all its facts computes no values and so reaches no resting place; there
+    `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that is started again makes its recipes anew by
+    replaying, so no recipe is ever stored.
 
     Args:
         limit_bytes: how much to keep in memory, and as much again of held values; the least recently used values go first.
@@ -216,14 +217,28 @@ class Store:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
         if isinstance(made.function.form, TensorForm) and made.held is None:
             made.hold(self._shelf.put(made.function.form, value))
+        elif made.function.lasting and made.held is None:
+            made.hold(_Here(value))
         if made.key in self._values:
             return
         num_bytes = _weight_bytes(value)
+        if made.held is not None and 2 * num_bytes > self._limit_bytes:  # it would drive out all others
+            return
         self._values[made.key] = value, num_bytes
         self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
             _, (_, dropped_bytes) = self._values.popitem(last=False)
             self._kept_bytes -= dropped_bytes
+
+
+@dataclass(frozen=True)
+class _Here:
+    """A held value in memory, whatever the limit."""
+
+    kept: Any
+
+    def value(self) -> Any:
+        return self.kept
 
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
