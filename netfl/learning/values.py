@@ -472,7 +472,7 @@ def _evaluation_from(plain: list[float]) -> Evaluation:
 
 _AS_FACT = FactForm(_as_given, _as_given)
 _AS_TENSOR = TensorForm(lambda vector: {"vector": vector}, lambda named: named["vector"])
-_DATASET = Function("dataset", 1, _dataset)
+_DATASET = Function("dataset", 1, _dataset, lasting=True)
 _DATASET_FACTS = Function(
     "dataset_facts",
     1,
@@ -481,7 +481,7 @@ _DATASET_FACTS = Function(
         lambda found: [found.sample_shape, found.num_classes, found.num_test], lambda plain: DatasetFacts(tuple(plain[0]), *plain[1:])
     ),
 )
-_SHARDS = Function("shards", 1, _shards)
+_SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _FIT = Function("fit", 1, _fit)
