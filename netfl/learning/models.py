@@ -139,6 +139,7 @@ MODELS = Family(
         "sensor_cnn": "netfl.learning.zoo.sequences:SensorCnn",
         "gru": "netfl.learning.zoo.sequences:Gru",
         "transformer": "netfl.learning.zoo.sequences:Transformer",
+        "pruned": "netfl.learning.pruning:Pruned",
         "python": "netfl.learning.zoo.python:PythonModel",
     },
 )
