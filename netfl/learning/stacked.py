@@ -16,9 +16,10 @@ elementwise kernels gave the same bits at any place. Tests hold all this, batche
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netfl.learning import penalties
 from netfl.learning.rules import Rule
 from netfl.learning.updates import Update, updates_of
 
@@ -109,8 +111,15 @@ class Plan(Protocol):
     def forward(self, weights: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Any]:
         """Logits (k, B, num_logits), which the caller may overwrite, and what the backward pass needs."""
 
-    def backward(self, update: Update, kept: Any, gradient: Tensor) -> None:
-        """Give the parameters' gradients to `update`, from that of the logits (k, B, num_logits)."""
+    def backward(self, update: Update, kept: Any, gradient: Tensor, penalty: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Give the parameters' gradients to `update`, from that of the logits (k, B, num_logits).
+
+        Args:
+            update: what takes them.
+            kept: of the forward pass.
+            gradient: of the logits.
+            penalty: from what entered the last linear layer (k * B, A) to one more gradient of it; None for none.
+        """
 
 
 def num_parameters(plan: Plan) -> int:
@@ -307,6 +316,7 @@ def _train_chunk(
         sources = np.where(epoch.scales > 0, epoch.sources, firsts)
     else:
         sources = epoch.sources
+    penalise = penalties.gradient_of(rule)
     terms = weights[0].new_empty((2, len(epoch.sources), 1))
     for past, shuffles in enumerate(zip(*orders, strict=True)):
         picked = np.append(offsets + np.concatenate(shuffles), len(offsets))[sources]
@@ -318,7 +328,8 @@ def _train_chunk(
             batch = Batch(samples_e[rows], rests, drawn)
             logits, kept = plan.forward(update.weights, batch)
             gradient = _loss(logits, targets_e[rows], answers_e[rows], scales[rows], terms[:, rows])
-            plan.backward(update, kept, gradient)
+            penalty = None if penalise is None else functools.partial(penalise, shares=scales[rows])
+            plan.backward(update, kept, gradient, penalty)
             update.finish(past * steps_an_epoch[clients] + number)
     is_real = epoch.scales > 0
     first, second = terms.squeeze(2).numpy()[:, is_real].astype(np.float64)

@@ -117,6 +117,9 @@ class Trainer(Protocol):
     def steps(self, num_samples: int) -> int:
         """How many optimiser steps a shard of so many samples takes."""
 
+    def in_round(self, number: int) -> Trainer:
+        """Its settings in a round, counted from 1: the same ones, unless something changes from round to round."""
+
     @property
     def epochs(self) -> int:
         """Passes over the shard."""
@@ -150,6 +153,10 @@ class _Epochs:
         6
         """
         return self.epochs * math.ceil(num_samples / self.batch_size)
+
+    def in_round(self, number: int) -> Trainer:
+        """See `Trainer`."""
+        return self
 
     def fit(self, model: Model, sample_shape: tuple[int, ...], num_classes: int, jobs: Sequence[FitJob]) -> list[FitResult]:
         """Train all jobs, together where `netfl.learning.paths` finds a way.
@@ -374,6 +381,7 @@ TRAINERS = Family(
         "sgd": "netfl.learning.trainer:Sgd",
         "adam": "netfl.learning.trainer:Adam",
         "adamw": "netfl.learning.trainer:AdamW",
+        "fedmax": "netfl.learning.fedmax:FedMax",
     },
 )
 

@@ -154,14 +154,17 @@ def _shard_samples(calls: Calls) -> list[tuple[int, ...]]:
 
 
 def initial_model(model: Model, data: Recipe, stream: Stream) -> Recipe:
-    """A flat model vector (P,) float32, drawn from the stream."""
+    """A flat model vector (P,) float32, drawn from the stream, or made from it by the model's own `start`."""
     return recipe(_INITIAL, model, data, stream)
 
 
 def _initial(calls: Calls) -> list[np.ndarray]:
     from netfl.learning.models import initial
 
-    return [initial(model, data.sample_shape, data.num_classes, stream) for model, data, stream in calls]
+    return [
+        model.start(data, stream) if hasattr(model, "start") else initial(model, data.sample_shape, data.num_classes, stream)
+        for model, data, stream in calls
+    ]
 
 
 def fit(

@@ -269,7 +269,7 @@ class Leaf:
         """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
         training, task = self._training, self._training.session.task
         return values.fit(
-            training.settings.trainer, task.model, start, task.dataset, (training.shards, self._index),
+            training.settings.trainer.in_round(turn), task.model, start, task.dataset, (training.shards, self._index),
             training.world.streams.stream("fit", training.name, self.name, turn), offset,
         )  # fmt: skip
 

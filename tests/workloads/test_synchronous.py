@@ -283,3 +283,13 @@ def test_selectors_train(selector: str, tmp_path: Path) -> None:
         assert [count for _, count in asked] == [4, 4]
     else:
         assert len(asked) >= 3
+
+
+def test_fedmax_moves_the_same_bytes(tmp_path: Path) -> None:
+    made = []
+    for name, trainer in (("fedavg", {"kind": "sgd"}), ("fedmax", {"kind": "fedmax", "beta": 2.0, "round_decay": 0.9})):
+        scenario = training_only(training__trainer={**trainer, "learning_rate": 0.1, "batch_size": 16})
+        report = run(scenario, output=tmp_path / name)
+        made.append(rows(tmp_path / name, "SELECT kind, payload_bytes, start_s, end_s FROM transfers ORDER BY transfer"))
+        assert report.metrics["training"]["training"]["accuracy"] > 0.15
+    assert made[0] == made[1]
