@@ -117,6 +117,7 @@ class Round:
         accepted: clients whose update was aggregated.
         aborted: clients whose work the server cut off: at the deadline, or as surplus.
         failed: clients lost to the network.
+        skipped: clients that had nothing worth an upload.
         version: number of the global model after the round; unchanged when no update came.
     """
 
@@ -128,6 +129,7 @@ class Round:
     accepted: int
     aborted: int
     failed: int
+    skipped: int = 0
     version: int
 
 

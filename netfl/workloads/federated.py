@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
@@ -37,6 +37,7 @@ class Learners:
         trainer: what a client does with a model.
         clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
         error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
+        residual_decay: share of what a codec of updates dropped that is carried on.
         delay: how much longer than its work a client's training takes; nothing when left out.
         evaluate_every: measure the global model after every this many rounds, and after the last.
     """
@@ -45,6 +46,7 @@ class Learners:
     trainer: Annotated[Trainer, TRAINERS]
     clients: tuple[str, ...] = ()
     error_feedback: bool = True
+    residual_decay: Annotated[float, Ge(0), Le(1)] = 1.0
     delay: Annotated[Delay, DELAYS] | None = None
     evaluate_every: Annotated[int, Ge(1)] = 1
 
@@ -162,14 +164,14 @@ class Training:
         self.model = model
         self.version += 1
 
-    def end_round(self, round_: int, start_s: float, selected: int, accepted: int, failed: int) -> None:
+    def end_round(self, round_: int, start_s: float, selected: int, accepted: int, failed: int, skipped: int = 0) -> None:
         """Publish what a round made, write it down, and measure the model when that is due."""
-        if accepted:
+        if self.feed.version != self.version:
             self.feed.publish(self.version, self.model)
         self.world.trace.append(
             Round(
                 workload=self.name, round=round_, start_s=start_s, end_s=self.world.now, selected=selected, accepted=accepted,
-                failed=failed, aborted=selected - accepted - failed, version=self.version,
+                failed=failed, skipped=skipped, aborted=selected - accepted - failed - skipped, version=self.version,
             )
         )  # fmt: skip
         if round_ % self.settings.evaluate_every == 0 or round_ == self.settings.rounds:
@@ -178,6 +180,13 @@ class Training:
     def send(self, source: str, destination: str, kind: Any, payload_bytes: int, label: str) -> Sending:
         """Send a message of this workload."""
         return self.world.send(source, destination, Message(kind=kind, payload_bytes=payload_bytes, workload=self.name, label=label))
+
+    def pipeline(self, stages: tuple[Stage, ...]) -> Pipeline:
+        """The codecs of vectors of this model, which know the shapes of its tensors if they look at them."""
+        task = self.session.task
+        if not any(hasattr(stage, "for_shapes") for stage in stages):
+            return Pipeline(stages)
+        return Pipeline(stages, self.store.force(values.tensor_shapes(task.model, task.dataset)))
 
     def payload_bytes(self, pipeline: Pipeline, encoded: Recipe) -> int:
         """Length of a model's or an update's encoding, in closed form where there is one."""

@@ -57,6 +57,7 @@ def recipes() -> dict[str, Recipe]:
         "control": values.control(update, 18, 0.1, start, decoded),
         "scaled": values.scaled(update, 0.5),
         "mixed": values.mixed(start, values.total(start, update), 0.25),
+        "tensor_shapes": values.tensor_shapes(MODEL, data),
         "average": values.average([start, decoded]),
         "consensus": values.consensus(start, decoded, [start, decoded], [0.25, 0.5]),
         "evaluate": values.evaluate(MODEL, start, data),
@@ -79,11 +80,13 @@ def figures(name: str, value: Any) -> list[float]:
     if name == "aggregate":
         return [*summary(value.model), *summary(value.state["mean"]), *summary(value.state["second"])]
     if name == "training_loss":
-        return [value.mean, value.mean_square]
+        return [value.mean, value.mean_square, value.last_batch]
     if name == "evaluate":
         return [value.accuracy, value.loss]
     if name == "profile":
         return [len(value.nodes), value.total_flop, value.parameter_bytes, sum(node.moved_bytes for node in value.nodes)]
+    if name == "tensor_shapes":
+        return [float(np.prod(shape)) for shape in value]
     if name == "served":
         return [*summary(value.vector), *value.node_bytes]
     if name == "infer":
@@ -106,7 +109,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("shards", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("initial_model", 1): [666.0, 60.947109, 1.025177],
     ("fit", 1): [666.0, 12.496707, 2.591252, 2.123234, 275.0],
-    ("training_loss", 1): [2.123234, 4.606203],
+    ("training_loss", 2): [2.123234, 4.606203, 1.916071],
     ("encode", 2): [163.0, 666.0, 6.822563, 1.113186],
     ("decode", 1): [666.0, 5.69797, 1.478066],
     ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
@@ -124,6 +127,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("control", 1): [666.0, 63.213927, -1.892474],
     ("scaled", 1): [666.0, 6.248353, 1.295626],
     ("mixed", 1): [666.0, 61.121409, 1.67299],
+    ("tensor_shapes", 1): [36.0, 4.0, 288.0, 8.0, 320.0, 10.0],
     ("average", 1): [666.0, 31.380737, 1.251622],
     ("consensus", 1): [666.0, 76.110628, 0.911955],
     ("evaluate", 1): [0.119777, 2.307638],
