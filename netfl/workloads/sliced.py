@@ -520,7 +520,7 @@ class _Group:
                 kind="activation", payload_bytes=flown.payload_bytes, workload=name, label=f"{turn.label}: {flown.messages} messages"
             )
             self.world.book_transfers(
-                ends[flown.source], ends[flown.target], message, turn.start_s, flown.sent_bytes, flown.delivered_bytes, flown.latency_s
+                ends[flown.source], ends[flown.target], message, turn.start_s, flown.sent_bytes, flown.latency_s, delivered=flown.delivered
             )
         for role, flop, busy_s, memory_bytes in spent.computed:
             work = Work(kind="training", flop=flop, memory_bytes=memory_bytes)

@@ -22,24 +22,24 @@ __all__ = ["Flown", "Rehearsals", "Spent", "apart"]
 
 @dataclass(frozen=True)
 class Flown:
-    """Transfers over one route.
+    """Transfers over one route that ended alike.
 
     Args:
         source: the role that sends, or -1 for the server.
         target: the role that receives, or -1.
+        delivered: whether they arrived; otherwise they are under way.
         messages: how many.
         payload_bytes: their length.
         sent_bytes: what moved.
-        delivered_bytes: what arrived.
         latency_s: seconds of silence.
     """
 
     source: int
     target: int
+    delivered: bool
     messages: int
     payload_bytes: int
     sent_bytes: int
-    delivered_bytes: int
     latency_s: float
 
 
@@ -107,11 +107,12 @@ class Rehearsals:
 
     def _spent(self, world: World, running: Batches) -> Spent:
         role_of = {device: role for role, device in enumerate(running.devices)}
-        flown: defaultdict[tuple[int, int], list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0.0])
+        flown: defaultdict[tuple[int, int, bool], list[float]] = defaultdict(lambda: [0, 0, 0, 0.0])
         for sending in running.sendings:
             transfer = sending.transfer
-            total = flown[role_of.get(transfer.route.source, -1), role_of.get(transfer.route.destination, -1)]
-            for place, more in enumerate((1, transfer.num_bytes, transfer.sent_bytes, transfer.delivered_bytes, transfer.latency_s)):
+            source, target = role_of.get(transfer.route.source, -1), role_of.get(transfer.route.destination, -1)
+            total = flown[source, target, transfer.outcome == "delivered"]
+            for place, more in enumerate((1, transfer.num_bytes, transfer.sent_bytes, transfer.latency_s)):
                 total[place] += more
         computed = []
         for role in self._plan.roles:
@@ -120,8 +121,8 @@ class Rehearsals:
         return Spent(
             world.now,
             tuple(
-                Flown(*ends, int(n), int(payload), int(sent), int(arrived), silent)
-                for ends, (n, payload, sent, arrived, silent) in sorted(flown.items())
+                Flown(*ends, int(messages), int(payload), int(sent), silent)
+                for ends, (messages, payload, sent, silent) in sorted(flown.items())
             ),
             tuple(computed),
         )
@@ -164,16 +165,16 @@ def _routes(topology: Topology, plan: Plan, devices: Sequence[str]) -> list[Rout
 
 def _total(parts: Iterable[tuple[int, Spent]]) -> Spent:
     duration_s = 0.0
-    flown: dict[tuple[int, int], Flown] = {}
+    flown: dict[tuple[int, int, bool], Flown] = {}
     computed: dict[int, tuple[int, float, float, int]] = {}
     for times, part in parts:
         duration_s += times * part.duration_s
         for each in part.flown:
-            before = flown.get((each.source, each.target), Flown(each.source, each.target, 0, 0, 0, 0, 0.0))
-            flown[each.source, each.target] = Flown(
-                each.source, each.target, before.messages + times * each.messages, before.payload_bytes + times * each.payload_bytes,
-                before.sent_bytes + times * each.sent_bytes, before.delivered_bytes + times * each.delivered_bytes,
-                before.latency_s + times * each.latency_s,
+            ends = (each.source, each.target, each.delivered)
+            before = flown.get(ends, Flown(*ends, 0, 0, 0, 0.0))
+            flown[ends] = Flown(
+                *ends, before.messages + times * each.messages, before.payload_bytes + times * each.payload_bytes,
+                before.sent_bytes + times * each.sent_bytes, before.latency_s + times * each.latency_s,
             )  # fmt: skip
         for role, flop, busy_s, memory in part.computed:
             _, flop_before, busy_before_s, memory_before = computed.get(role, (role, 0.0, 0.0, 0))

@@ -186,24 +186,24 @@ class World:
         )
 
     def book_transfers(
-        self, source: str, destination: str, message: Message, start_s: float, sent_bytes: int, delivered_bytes: int, latency_s: float
+        self, source: str, destination: str, message: Message, start_s: float, sent_bytes: int, latency_s: float, *, delivered: bool
     ) -> None:
-        """Write down transfers that were rehearsed, as one row that ends now; what was sent and not delivered is in flight.
+        """Write down transfers that were rehearsed, as one row that ends now: all of them arrived, or all are under way.
 
         The message's payload is that of all of them; every byte crossed every hop of the route.
         """
         self._sent += 1
         route = self.topology.route(source, destination)
         carried = self._carried_on.setdefault((route, message.workload, message.kind), [0, 0, 0, 0])
-        _add(carried, (sent_bytes, delivered_bytes, 0, sent_bytes - delivered_bytes))
+        _add(carried, (sent_bytes, sent_bytes, 0, 0) if delivered else (sent_bytes, 0, 0, sent_bytes))
         self._bytes_up[source] += sent_bytes
-        self._bytes_down[destination] += delivered_bytes
+        self._bytes_down[destination] += sent_bytes if delivered else 0
         self.trace.append(
             TransferRow(
                 transfer=self._sent, workload=message.workload, kind=message.kind, label=message.label, source=source,
                 destination=destination, route=">".join(route.devices), payload_bytes=message.payload_bytes, start_s=start_s,
-                end_s=self.now, outcome="delivered" if sent_bytes == delivered_bytes else "in_flight", attempts=1,
-                sent_bytes=sent_bytes, wasted_bytes=0, latency_s=latency_s, stalled_s=0.0,
+                end_s=self.now, outcome="delivered" if delivered else "in_flight", attempts=1, sent_bytes=sent_bytes, wasted_bytes=0,
+                latency_s=latency_s, stalled_s=0.0,
             )
         )  # fmt: skip
 
