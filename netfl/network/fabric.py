@@ -19,7 +19,7 @@ from netfl.network.outages import ALWAYS_UP, Availability, Timeline
 from netfl.network.topology import Hop, Route, Topology
 from netfl.network.variation import Gaps, Rates
 
-__all__ = ["Fabric", "Flow", "Pace", "Step"]
+__all__ = ["Fabric", "Flow", "Held", "Pace", "Step"]
 
 _SETTLE = 2
 """SimPy priority of the solve: after the urgent (0) and normal (1) events of the same instant."""
@@ -46,6 +46,24 @@ class Step(NamedTuple):
     cause: str
     due_s: float
     due_bits: float
+
+
+class Held(NamedTuple):
+    """What held a flow back for how long.
+
+    Args:
+        cause: link or medium (a capacity on its way), set-up, last packet (lost and late), or the cause of a pace's cap.
+        element: name of the link, with its direction if it has a capacity for each, or of the medium; else empty.
+        seconds: for how long in all.
+        moved_bits: what moved meanwhile.
+        share: of the capacity, on average; 0 where the cause is none.
+    """
+
+    cause: str
+    element: str
+    seconds: float
+    moved_bits: float
+    share: float
 
 
 class Pace(Protocol):
@@ -188,6 +206,11 @@ class Flow:
         since = self.stalled_since_s
         return self._stalled_s if since is None else self._stalled_s + (self._fabric.env.now - since)
 
+    @property
+    def held(self) -> list[Held]:
+        """What has held it back, latency and outages excepted; of a flow that moves, until its pace or a hold last changed."""
+        return self._fabric.held_of(self)
+
     def abort(self) -> None:
         """Remove it at once; what has moved stays as it is. Nothing happens to a flow that has ended."""
         if self.outcome == "moving":
@@ -261,6 +284,7 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, ...], Capacity] = {}
+        self._names: dict[Capacity, tuple[str, str]] = {}
         self._ways: dict[Route, _Way] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
         self._number = 0
@@ -335,6 +359,19 @@ class Fabric:
             return 0.0
         return min(max(flow._goal_bits - self._shares.left_bits(flow._load, self.env.now), 0.0), 8.0 * flow.num_bytes)
 
+    def held_of(self, flow: Flow) -> list[Held]:
+        """What has held a flow back, latency and outages excepted."""
+        found = []
+        if flow._setup_s and flow.setup_s > 0:
+            found.append(Held("set-up", "", flow.setup_s, 0.0, 0.0))
+        if flow._load is not None:
+            for on, (seconds, bits, share_s) in flow._load.spent.items():
+                cause, element = (on, "") if isinstance(on, str) else self._names[on]
+                found.append(Held(cause, element, seconds, bits, share_s / seconds))
+        if flow._tail_s and flow.tail_s > 0:
+            found.append(Held("last packet", "", flow.tail_s, 0.0, 0.0))
+        return found
+
     def end(self, flow: Flow, outcome: Literal["finished", "aborted", "expired"]) -> None:
         """Take a flow off the network and say how it ended."""
         now = self.env.now
@@ -348,6 +385,9 @@ class Fabric:
             flow.stalled_since_s = None
         flow.outcome = outcome
         flow._epoch += 1
+        if flow._load is not None:
+            # Flow and load would keep each other alive until the garbage collector comes.
+            flow._load.owner = None
         for element in flow._elements:
             del element.flows[flow._number]
         if outcome != "aborted":
@@ -392,7 +432,7 @@ class Fabric:
         assert load is not None
         goal_bits = min(step.due_bits, 8.0 * flow.num_bytes)
         if step.cap_bps != load.cap_bps or goal_bits != flow._goal_bits:
-            self._shares.change(load, self.env.now, cap_bps=step.cap_bps, more_bits=goal_bits - flow._goal_bits)
+            self._shares.change(load, self.env.now, cap_bps=step.cap_bps, cause=step.cause, more_bits=goal_bits - flow._goal_bits)
             flow._goal_bits = goal_bits
         if step.due_s != flow._pace_due_s:
             flow._pace_due_s = step.due_s
@@ -535,7 +575,7 @@ class Fabric:
         for load in self._shares.take_finished(now):
             flow = load.owner
             # What is told of one end may abort another flow that ends at the same instant.
-            if flow.outcome != "moving":
+            if flow is None:
                 continue
             if flow._goal_bits < 8.0 * flow.num_bytes:
                 self._go_on_at(flow, flow._goal_bits)
@@ -591,6 +631,7 @@ class Fabric:
         found = self._capacities.get(key)
         if found is None:
             found = self._capacities[key] = self._shares.capacity(" ".join(key), amount, exponent)
+            self._names[found] = (key[0], " ".join(key[1:]))
         return found
 
     def _way(self, route: Route) -> _Way:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 import simpy
 from annotated_types import Ge
 
-from netfl.network.fabric import Fabric, Flow, Pace
+from netfl.network.fabric import Fabric, Flow, Held, Pace
 from netfl.network.topology import Hop, Route, Topology
 from netfl.parts import Family
 from netfl.randomness import Streams
@@ -109,6 +109,11 @@ class Sent(Protocol):
     @property
     def stalled_s(self) -> float:
         """Seconds for which outages held it."""
+        ...
+
+    @property
+    def held(self) -> Sequence[Held]:
+        """What held it back, latency and outages excepted; with these the seconds sum to the duration of one that has ended."""
         ...
 
     def hop_bytes(self) -> list[HopBytes]:
@@ -285,7 +290,10 @@ class Transfer:
         "_earlier_latency_s",
         "_earlier_stalled_s",
         "_flow",
+        "_held",
         "_held_bytes",
+        "_paused_s",
+        "_paused_since_s",
         "_terms",
         "_transport",
         "_wire_bytes",
@@ -318,6 +326,9 @@ class Transfer:
         self._held_bytes = 0
         self._earlier_latency_s = 0.0
         self._earlier_stalled_s = 0.0
+        self._held: Sequence[Held] = ()
+        self._paused_s = 0.0
+        self._paused_since_s = math.nan
 
     @property
     def done(self) -> simpy.Event:
@@ -338,6 +349,23 @@ class Transfer:
     def stalled_s(self) -> float:
         """Seconds for which outages have held its attempts so far."""
         return self._earlier_stalled_s + (self._flow.stalled_s if self._flow is not None else 0.0)
+
+    @property
+    def held(self) -> Sequence[Held]:
+        """What held it back in the attempts that have ended, latency and outages excepted.
+
+        For a transfer that has ended, these seconds and `latency_s` and `stalled_s` sum to its duration.
+        """
+        found = self._held
+        if self.attempts > 1:
+            together: dict[tuple[str, str], Held] = {}
+            for cause, element, seconds, bits, share in found:
+                before = together.get((cause, element), Held(cause, element, 0.0, 0.0, 0.0))
+                total_s = before.seconds + seconds
+                mean = (before.share * before.seconds + share * seconds) / total_s
+                together[cause, element] = Held(cause, element, total_s, before.moved_bits + bits, mean)
+            found = list(together.values())
+        return [*found, Held("pause", "", self._paused_s, 0.0, 0.0)] if self._paused_s > 0 else found
 
     @property
     def in_flight_bytes(self) -> int:
@@ -376,6 +404,7 @@ class Transfer:
         if flow is not None:
             flow.abort()
             self._close_attempt(flow)
+        self._end_pause()
         self._cut = True
         self.end_s = self._transport.env.now
 
@@ -406,11 +435,18 @@ class Transfer:
         if settings.on_failure == "restart":
             self.wasted_bytes += self._held_bytes
             self._held_bytes = 0
+        self._paused_since_s = self._transport.env.now
         self._transport.env.timeout(settings.wait).callbacks.append(self._again)
 
     def _again(self, event: simpy.Event) -> None:
         if self.outcome == "in_flight" and not self._cut:
+            self._end_pause()
             self._attempt()
+
+    def _end_pause(self) -> None:
+        if not math.isnan(self._paused_since_s):
+            self._paused_s += self._transport.env.now - self._paused_since_s
+            self._paused_since_s = math.nan
 
     def _close_attempt(self, flow: Flow) -> None:
         self._flow = None
@@ -421,6 +457,7 @@ class Transfer:
         self.wasted_bytes += repeated
         self._earlier_latency_s += flow.latency_s
         self._earlier_stalled_s += flow.stalled_s
+        self._held = [*self._held, *flow.held] if self._held else flow.held
 
     def _end(self, outcome: Literal["delivered", "aborted", "failed"]) -> None:
         if outcome == "delivered":
@@ -428,6 +465,7 @@ class Transfer:
         else:
             self.wasted_bytes += self._held_bytes
         self._held_bytes = 0
+        self._end_pause()
         self.outcome = outcome
         self.end_s = self._transport.env.now
         self._transport.forget(self)

@@ -17,7 +17,7 @@ from netfl.network.outages import ALWAYS_UP, Timeline
 from netfl.network.topology import Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
-from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace
+from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace, Wait
 from netfl.trace import Transfer as TransferRow
 from netfl.world.messages import Message
 
@@ -205,6 +205,9 @@ class World:
                 transfer.attempts, sent, wasted, transfer.latency_s, transfer.stalled_s,
             ),
         )  # fmt: skip
+        for cause, element, seconds, moved_bits, share in transfer.held:
+            # The fields of a `Wait`, in their order.
+            self.trace.append_values(Wait, (sending.number, cause, element, seconds, share, moved_bits / seconds))
 
     def _record_outages(self) -> None:
         rows = [

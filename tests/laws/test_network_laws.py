@@ -113,6 +113,15 @@ def test_bytes_are_conserved_and_no_capacity_is_exceeded(data, kind, on_failure,
 
     carried = {}
     for transfer in transfers:
+        # Every second has its reason, and every bit moved in one of them.
+        waits = transfer.held
+        parts = [transfer.latency_s, transfer.stalled_s, *(wait.seconds for wait in waits)]
+        assert abs(sum(parts) - (transfer.end_s - transfer.start_s)) < 1e-9
+        assert min(parts) >= 0
+        assert all(0 <= wait.share <= 1 + 1e-9 for wait in waits)
+        if transfer.route.hops:
+            moved_bits = sum(wait.moved_bits for wait in waits)
+            assert 8 * transfer.sent_bytes - 1e-3 <= moved_bits <= 8 * (transfer.sent_bytes + transfer.attempts) + 1e-3
         sent, delivered = transfer.sent_bytes, transfer.delivered_bytes
         assert sent == delivered + transfer.wasted_bytes + transfer.in_flight_bytes
         wire_bytes = transport.settings.wire_bytes(transfer.num_bytes)
