@@ -340,6 +340,13 @@ class Fabric:
         element = self._elements.get(name)
         return ALWAYS_UP if element is None else element.timeline
 
+    def passes(self, hop: Hop) -> bool:
+        """Whether a hop's link and ends are up now, and its rate is above 0."""
+        now = self.env.now
+        if hop.rates is not None and hop.rates.at(now) == 0:
+            return False
+        return all(self.availability(name).up_at(now) for name in (hop.link.name, hop.source, hop.destination))
+
     @property
     def moved_bits(self) -> dict[tuple[str, bool], float]:
         """Fluid that has moved over each (link, forward): the rates, integrated over time."""

@@ -236,6 +236,7 @@ class Topology:
         self._reaches: dict[str, _Reach] = {}
         self._asked: dict[str, int] = {}
         self._routes: dict[tuple[str, str], Route] = {}
+        self._detours: dict[tuple[Hop, ...], Route] = {}
 
     @cached_property
     def graph(self) -> nx.Graph[str]:
@@ -263,6 +264,39 @@ class Topology:
         found = self._routes.get(key)
         if found is None:
             found = self._routes[key] = self._find(source, destination)
+        return found
+
+    def detour(self, source: str, destination: str, passes: Callable[[Hop], bool]) -> Route | None:
+        """The best route, by the same rules as `route`, over those hops that pass; None if there is none.
+
+        Args:
+            source: a site, not the destination.
+            destination: another one.
+            passes: whether bytes can cross a hop now.
+        """
+        on, root = self._map, min(source, destination)
+        leaf = on.number[destination if root == source else source]
+        ways: dict[int, list[Hop]] = {}
+        # In this order, the first way found to a site is the least by weight, then hops, then names as read from the root.
+        frontier: list[tuple[int, tuple[str, ...], int, list[Hop]]] = [(0, (root,), on.number[root], [])]
+        while frontier and leaf not in ways:
+            length, names, site, hops = heapq.heappop(frontier)
+            if site in ways:
+                continue
+            ways[site] = hops
+            for other, weight, hop in on.at[site]:
+                taken = hop if root == source else self._hops[hop.link.name][hop.forward]
+                if other not in ways and passes(taken):
+                    heapq.heappush(frontier, (length + weight, (*names, on.names[other]), other, [*hops, taken]))
+        if leaf not in ways:
+            return None
+        way = tuple(ways[leaf] if root == source else reversed(ways[leaf]))
+        usual = self.route(source, destination)
+        if way == usual.hops:
+            return usual
+        found = self._detours.get(way)
+        if found is None:
+            found = self._detours[way] = Route(way, source, destination)
         return found
 
     def _find(self, source: str, destination: str) -> Route:

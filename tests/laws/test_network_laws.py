@@ -80,7 +80,9 @@ def use_of(topology, before, after):
 
 
 @LAWS
-@given(st.data(), TRANSPORT, st.sampled_from(["resume", "restart"]), st.lists(st.integers(0, 11), max_size=3), st.floats(1.0, 20.0))
+@given(
+    st.data(), TRANSPORT, st.sampled_from(["resume", "restart", "reroute"]), st.lists(st.integers(0, 11), max_size=3), st.floats(1.0, 20.0)
+)
 def test_bytes_are_conserved_and_no_capacity_is_exceeded(data, kind, on_failure, aborted, end_s):
     topology, down, sends = data.draw(networks(lossy=kind != "fluid"))
     env = simpy.Environment()
