@@ -42,6 +42,12 @@ _SAME = 1e-14
 """A level that moves by no more than this share has not changed for others."""
 
 
+_NO_GROUPS: dict[Capacity, _Group] = {}
+_NO_CAPACITIES: dict[Capacity, None] = {}
+_NO_ENTRIES: list[tuple[float, int, _Class, int]] = []
+"""What all capacities that are not shared have in common; nothing is ever put in there."""
+
+
 class Capacity:
     """What loads share. Made by `Shares.capacity`.
 
@@ -85,12 +91,12 @@ class Capacity:
         self.amount = amount
         self.exponent = exponent
         self.offer = amount
-        self.loads_at: dict[str, int] = {}
+        self.loads_at: dict[str, int] | None = None
         # Who crosses it: one load alone, or classes, grouped by the capacity to which they are bound.
         self.count = 0
         self.sole: Load | None = None
         self.shared = False
-        self.groups: dict[Capacity, _Group] = {}
+        self.groups: dict[Capacity, _Group] = _NO_GROUPS
         self.limited = 0
         self.total = 0
         # Its level, infinite while it is not full, and its clock: `served` bits per weight at `since_s`.
@@ -98,17 +104,23 @@ class Capacity:
         self.served = 0.0
         self.since_s = 0.0
         # Of the classes bound to it, the next to end (by clock), to reach their limit, and to come under it again.
-        self.ends: list[tuple[float, int, _Class, int]] = []
-        self.rises: list[tuple[float, int, _Class, int]] = []
-        self.falls: list[tuple[float, int, _Class, int]] = []
+        self.ends: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
+        self.rises: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
+        self.falls: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
         # Other capacities that its classes cross, those of them that are full, and a bound below which the rest stay not full.
-        self.bound_nearby: dict[Capacity, _Group] = {}
-        self.full_nearby: dict[Capacity, None] = {}
+        self.bound_nearby: dict[Capacity, _Group] = _NO_GROUPS
+        self.full_nearby: dict[Capacity, None] = _NO_CAPACITIES
         self.lowest_safe = math.inf
         self.safe = math.inf
         self.queued = False
         self.touched = False
         self.ticket = 0
+
+    def make_room(self) -> None:
+        """Get ready to be shared. Most capacities never are: until then, those of one device's link hold nothing of their own."""
+        if self.groups is _NO_GROUPS:
+            self.groups, self.bound_nearby, self.full_nearby = {}, {}, {}
+            self.ends, self.rises, self.falls = [], [], []
 
     def clock(self, now_s: float) -> float:
         """Cumulative service per weight."""
@@ -277,6 +289,7 @@ class Shares:
     def __init__(self, patience: int = 20) -> None:
         self._patience = patience
         self._free = Capacity("free", -1, math.inf, 0.0)
+        self._free.make_room()
         self._orders = 0
         self._tickets = 0
         self._classes: dict[tuple[tuple[Capacity, ...], float], _Class] = {}
@@ -316,6 +329,7 @@ class Shares:
                 capacity.sole = load
             elif not capacity.shared:
                 capacity.shared = True
+                capacity.make_room()
                 sole = capacity.sole
                 capacity.sole = None
                 assert sole is not None
@@ -352,7 +366,7 @@ class Shares:
             clock = self._clock_of(group, now_s)
             group.bound = _Bound(capacity, now_s, clock, group.bound.spent(now_s, clock))
         capacity.amount = amount
-        stations = len(capacity.loads_at)
+        stations = len(capacity.loads_at) if capacity.loads_at else 0
         capacity.offer = amount * stations**-capacity.exponent if capacity.exponent and stations else amount
         if capacity.shared:
             self._mark(capacity)
@@ -471,6 +485,8 @@ class Shares:
 
     def _station(self, medium: Capacity, station: str, change: int) -> None:
         at = medium.loads_at
+        if at is None:
+            at = medium.loads_at = {}
         count = at.get(station, 0) + change
         if count:
             at[station] = count

@@ -256,12 +256,14 @@ class _Varying:
 class _Way:
     """What the fabric knows of a route: found once, used by every flow on it."""
 
-    __slots__ = ("elements", "hops", "path")
+    __slots__ = ("elements", "hops", "metered_bits", "path")
 
     def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[tuple[str, bool], ...], path: Path) -> None:
         self.elements = elements
         self.hops = hops
         self.path = path
+        # What moved of the flows that move no more.
+        self.metered_bits = 0.0
 
 
 class Fabric:
@@ -291,7 +293,6 @@ class Fabric:
         self._armed_s = math.inf
         self._settling = False
         self._waking = False
-        self._metered: dict[tuple[str, bool], float] = {}
         self._moving: dict[int, Flow] = {}
 
     def start(
@@ -350,11 +351,13 @@ class Fabric:
     @property
     def moved_bits(self) -> dict[tuple[str, bool], float]:
         """Fluid that has moved over each (link, forward): the rates, integrated over time."""
-        total = dict(self._metered)
+        bits_on = {way: way.metered_bits for way in self._ways.values()}
         for flow in self._moving.values():
             assert flow._load is not None
-            bits = self._shares.metered_bits(flow._load, self.env.now)
-            for hop in self._ways[flow.route].hops:
+            bits_on[self._ways[flow.route]] += self._shares.metered_bits(flow._load, self.env.now)
+        total: dict[tuple[str, bool], float] = {}
+        for way, bits in bits_on.items():
+            for hop in way.hops:
                 total[hop] = total.get(hop, 0.0) + bits
         return total
 
@@ -458,11 +461,9 @@ class Fabric:
         assert flow._load is not None
         del self._moving[flow._number]
         self._shares.remove(flow._load, self.env.now)
-        bits = self._shares.metered_bits(flow._load, self.env.now)
+        # Taken away, it is at rest: `metered` is all that moved of it.
+        self._ways[flow.route].metered_bits += flow._load.metered
         flow._load.metered = 0.0
-        metered = self._metered
-        for hop in self._ways[flow.route].hops:
-            metered[hop] = metered.get(hop, 0.0) + bits
         self._settle_later()
 
     def _hold(self, flow: Flow) -> None:

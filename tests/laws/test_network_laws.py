@@ -132,7 +132,9 @@ def test_bytes_are_conserved_and_no_capacity_is_exceeded(data, kind, on_failure,
         assert transfer.in_flight_bytes == 0 or transfer in cut
         assert transfer.outcome != "delivered" or on_failure == "restart" or kind != "fluid" or transfer.wasted_bytes == 0
         for hop in transfer.hop_bytes():
-            assert hop.sent == hop.delivered + hop.wasted + hop.in_flight == sent
+            # A transfer that leaves a route has moved less over each of its hops than in all.
+            assert hop.sent == hop.delivered + hop.wasted + hop.in_flight
+            assert hop.sent == sent or (on_failure == "reroute" and hop.sent < sent)
             bits = carried.setdefault((hop.hop.link.name, hop.hop.forward), [0, 0])
             bits[0] += 8 * hop.sent
             bits[1] += 8 * transfer.attempts
