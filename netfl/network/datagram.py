@@ -111,6 +111,8 @@ class Datagram:
         for name, access in media.items():
             if len(access) > 1:
                 yield f"medium '{name}' has links that cannot share one under datagram: LoRaWAN, other datagram radios, and links that are none"
+            elif access != {"none"} and topology.media[name].duplex == "full":
+                yield f"medium '{name}' is full-duplex: datagram radios of one medium share its airtime in both directions, expected half"
             elif access != {"none"} and topology.media[name].efficiency_exponent:
                 yield f"medium '{name}' has an efficiency_exponent: what contention costs is in the frames of a datagram radio, expected 0"
 

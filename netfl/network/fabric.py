@@ -675,7 +675,8 @@ class Fabric:
             rate_bps = hop.rate_bps if varying is None else varying.rate_bps
             if link.medium is not None:
                 medium = self.topology.media[link.medium]
-                capacity = self._capacity(("medium", medium.name), 1.0, medium.efficiency_exponent)
+                way = () if medium.duplex == "half" else ("up" if hop.forward else "down",)
+                capacity = self._capacity(("medium", medium.name, *way), 1.0, medium.efficiency_exponent)
                 cost = link.duty_cycle / rate_bps
                 stations.append((capacity, link.name))
                 if link.duty_cycle < 1:

@@ -69,10 +69,13 @@ class Medium:
         name: unique among the media.
         efficiency_exponent: at least 0; 0 when contention costs nothing. Wi-Fi: 0.11, a choice that follows the shape of
             Bianchi's saturation analysis (JSAC 2000); the share that one station reaches is already in its link's rate.
+        duplex: half: both directions take of the same airtime (Wi-Fi; cells of time division, TDD); full: each has its own (cells of frequency
+            division, FDD).
     """
 
     name: str
     efficiency_exponent: float = 0.0
+    duplex: Literal["half", "full"] = "half"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -522,6 +525,12 @@ def _problems(sites: Sequence[Site], links: Sequence[Link], media: Sequence[Medi
                 problems.append(f"link '{link.name}': expected loss_{direction} of at least 0 and below 1, got {loss!r}")
         if link.queue_bytes is not None and not (0 <= link.queue_bytes < math.inf):
             problems.append(f"link '{link.name}': expected queue_bytes of at least 0 and finite, got {link.queue_bytes!r}")
+    full_media = {medium.name for medium in media if medium.duplex == "full"}
+    problems += [
+        f"link '{link.name}' is half-duplex, and its medium '{link.medium}' has airtime of its own for each direction"
+        for link in links
+        if link.duplex == "half" and link.medium in full_media
+    ]
     problems += [
         f"medium '{medium.name}': expected efficiency_exponent of at least 0 and finite, got {medium.efficiency_exponent!r}"
         for medium in media

@@ -212,3 +212,17 @@ def test_airtime_of_a_cell_and_of_a_half_duplex_link():
     assert one.held == [("medium", "cell", pytest.approx(1.0), pytest.approx(3e6), pytest.approx(0.25))]
     assert other.held == [("medium", "cell", pytest.approx(1.0), pytest.approx(3e6), pytest.approx(0.75))]
     assert half.held == [("link", "hi", pytest.approx(0.375), pytest.approx(3e6), pytest.approx(1.0))]
+
+
+def test_a_cell_of_frequency_division_has_airtime_for_each_direction():
+    # Up at 4 and down at 8 Mbit/s in one cell, 4 Mbit each. Frequency division: 1 s and 0.5 s. Time division: equal rates r with r / 4 + r / 8 = 1,
+    # 8/3 Mbit/s each, both done at 1.5 s.
+    for duplex, ends in (("full", [1.0, 0.5]), ("half", [1.5, 1.5])):
+        cell = Medium(name="cell", duplex=duplex)
+        env, topology, fabric = network(link("a", "p", 4e6, medium="cell"), link("b", "p", 8e6, medium="cell"), media=[cell])
+        assert finishes(env, topology, fabric, [("a", "p", 500_000, 0), ("p", "b", 500_000, 0)]) == pytest.approx(ends)
+
+
+def test_a_half_duplex_link_in_a_full_duplex_medium_is_refused():
+    with pytest.raises(ValueError, match="link 'ap' is half-duplex, and its medium 'cell' has airtime of its own for each direction"):
+        network(link("a", "p", 4e6, medium="cell", duplex="half"), media=[Medium(name="cell", duplex="full")])
