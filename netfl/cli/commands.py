@@ -147,20 +147,29 @@ def schema_command(output: Path | None, topology: bool) -> None:
 @_SET
 @click.option("--resolved", is_flag=True, help="The scenario with every default written out, as YAML.")
 @click.option("--data", "show_data", is_flag=True, help="Who has which samples, as the run would deal them.")
+@click.option("--transfer", type=int, metavar="ID", help="Of a run: where the time of that transfer went.")
 @click.option(
     "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the topology, or with --data the samples, into this file."
 )
-def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_data: bool, png: Path | None) -> None:
-    """Show what a scenario or topology FILE comes to, and what was filled in.
+def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_data: bool, transfer: int | None, png: Path | None) -> None:
+    """Show what a scenario or topology FILE comes to, and what was filled in; or what came of a run (its folder).
 
     \b
       netfl show topologies/national-backbone.yaml --png backbone.png
       netfl show Abilene.graphml -s server=closeness -s 'attach={clients: 3}'
       netfl show scenarios/smart-building.yaml --data
+      netfl show runs/NAME/STAMP-HASH --transfer 17
     """
     if resolved and show_data:
         raise click.UsageError("--resolved and --data are two things to show")
     with exits(False):
+        if file.is_dir():
+            if resolved or show_data or png is not None or overrides:
+                raise click.UsageError("--resolved, --data, --png and --set are for scenarios and topologies, not for a run's folder")
+            _show_run(file, transfer)
+            return
+        if transfer is not None:
+            raise click.UsageError("--transfer is for a run's folder")
         from netfl.cli.show import draw, scenario_tables, topology_tables
         from netfl.scenario import is_topology, load, load_topology, to_yaml
 
@@ -187,6 +196,25 @@ def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_da
                 console().print(scenario_tables(loaded))
         if png is not None:
             click.echo(f"{png}: {draw(built, png)}", err=True)
+
+
+def _show_run(folder: Path, transfer: int | None) -> None:
+    import sqlite3
+
+    from netfl.report import explain, metrics, summary
+
+    database = folder / "run.db"
+    if not database.is_file():
+        raise ScenarioError(Problem("not a run's folder: there is no run.db in it", file=str(folder)))
+    try:
+        if transfer is None:
+            console().print(summary(metrics(database)))
+        else:
+            click.echo(str(explain(database, transfer)))
+    except LookupError as error:
+        raise click.BadParameter(str(error), param_hint="--transfer") from None
+    except sqlite3.DatabaseError as error:
+        raise ScenarioError(Problem(f"not a trace that this version can read: {error}", file=str(database))) from None
 
 
 @cli.command("list")

@@ -11,6 +11,7 @@ from netfl.trace.rows import (
     Round,
     RunEnd,
     Transfer,
+    Wait,
     Workload,
 )
 from netfl.trace.writer import Trace
@@ -27,5 +28,6 @@ __all__ = [
     "RunEnd",
     "Trace",
     "Transfer",
+    "Wait",
     "Workload",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "Round",
     "RunEnd",
     "Transfer",
+    "Wait",
     "Workload",
 ]
 
@@ -75,6 +76,31 @@ class Transfer:
     wasted_bytes: int
     latency_s: float
     stalled_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """What held a transfer back, besides latency and outages; written with the transfer.
+
+    For every transfer, its `latency_s`, its `stalled_s` and the `seconds` of its waits sum to `end_s - start_s`.
+
+    Args:
+        transfer: its number.
+        cause: link or medium (the capacity that was its bottleneck), set-up (of a connection), slow start, window (a congestion window that losses
+            cut), last packet (lost, and late) or pause (between attempts). Of a datagram transfer, for the frame that ended it: earlier frames
+            (the first radio was busy with them), queue, duty cycle, airtime, acknowledgement (waited for).
+        element: the link (with its direction if each has a capacity of its own), the medium or the air; empty for the other causes.
+        seconds: for how long, over all attempts.
+        share: of that capacity, on average over that time; 0 for the other causes.
+        rate_bps: how fast it moved meanwhile, on average.
+    """
+
+    transfer: int
+    cause: str
+    element: str
+    seconds: float
+    share: float
+    rate_bps: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,6 +316,7 @@ class RunEnd:
 ROW_TYPES: dict[str, type] = {
     "workloads": Workload,
     "transfers": Transfer,
+    "waits": Wait,
     "computations": Computation,
     "rounds": Round,
     "evaluations": Evaluation,

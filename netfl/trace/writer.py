@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -41,6 +41,7 @@ class Trace:
         self._tables = {row_type: _Table(table, row_type) for table, row_type in ROW_TYPES.items()}
         self._order: list[_Table] = []
         self._flushed_at = time.monotonic()
+        self._connection.execute("BEGIN")
         for table in self._tables.values():
             self._connection.execute(table.create)
         self._connection.commit()
@@ -68,6 +69,16 @@ class Trace:
         order.append(table)
         if len(order) >= _BUFFERED_ROWS or time.monotonic() - self._flushed_at > _BUFFERED_S:
             self.flush()
+
+    def extend(self, row_type: type, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The same for many rows of one type, in order."""
+        table = self._tables[row_type]
+        waiting = iter(rows)
+        while more := list(itertools.islice(waiting, max(1, _BUFFERED_ROWS - len(self._order)))):
+            table.rows += more
+            self._order += itertools.repeat(table, len(more))
+            if len(self._order) >= _BUFFERED_ROWS:
+                self.flush()
 
     def flush(self) -> None:
         """Make all rows so far readable to others."""
