@@ -46,7 +46,7 @@ import training_case
 from torch.nn import functional
 
 import netfl
-from netfl.learning.aggregate import Mean
+from netfl.learning.aggregators import Contributions, Mean
 from netfl.learning.data import Digits
 from netfl.learning.models import initial, load_vector, to_vector
 from netfl.learning.partition import Dirichlet
@@ -130,7 +130,13 @@ def with_netfl(case: Case, jobs: Sequence[FitJob]) -> np.ndarray:
     """A round by netfl."""
     results = fit(SGD, case.model, jobs[0].inputs.shape[1:], 10, jobs, workers=case.processes)
     updates = [result.model - job.start for job, result in zip(jobs, results, strict=True)]
-    return Mean().aggregate(jobs[0].start, updates, [result.num_samples for result in results])
+    contributions = Contributions(
+        updates=updates,
+        num_samples=[result.num_samples for result in results],
+        steps=[result.num_steps for result in results],
+        num_clients=case.num_clients,
+    )
+    return Mean().aggregate(jobs[0].start, {}, contributions).model
 
 
 def with_plain_loop(module: torch.nn.Module, jobs: Sequence[FitJob], orders: Sequence[np.ndarray]) -> np.ndarray:

@@ -120,8 +120,9 @@ class Store:
                     wave.setdefault(each.function, []).append(each)
             for function, recipes in wave.items():
                 made += self._compute(function, recipes, values)
-                for each in recipes:
-                    del missing[each.key]
+            # What was computed, and parts of it that were wanted too.
+            for key in [key for key in missing if key in values]:
+                del missing[key]
         if made and self._disk is not None:
             self._write(self._disk, made, values)
         return [values[each.key] for each in wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from netfl.codecs import Pipeline
@@ -53,6 +54,13 @@ class Downlink:
     _newest: Broadcast | None = None
     _held: dict[str, int] = field(default_factory=dict)
     _carried: Recipe | None = None
+
+    def begin(self, model: Recipe, receivers: Iterable[str]) -> None:
+        """Everyone holds this model already: nothing is sent for it."""
+        self._newest = Broadcast(1, 0, model)
+        self._lengths.append(0)
+        for receiver in receivers:
+            self.received(receiver, 1)
 
     def broadcast(self, model: Recipe) -> Broadcast:
         """Encode a model for a round."""

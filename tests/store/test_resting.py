@@ -141,3 +141,11 @@ def test_a_full_disk_leaves_held_values_in_memory(monkeypatch: pytest.MonkeyPatc
     assert [store_.force(each)[0] for each in held] == [0, 1, 2, 3]
     assert [store_.force(each)[0] for each in held] == [0, 1, 2, 3]
     assert caplog.text.count("No space left") == 1
+
+
+def test_a_part_that_is_wanted_with_its_whole_is_computed_once() -> None:
+    """The whole brings its part along, which then holds its value and has no arguments left."""
+    half = Function("half", 1, lambda calls: [whole / 2 for (whole,) in calls], FORM)
+    double = Function("double", 1, lambda calls: [np.full(2, 2.0 * number) for (number,) in calls], parts=(half,))
+    whole = recipe(double, 3)
+    np.testing.assert_array_equal(Store().force(whole.part(half)), [3.0, 3.0])

@@ -12,7 +12,7 @@ import torch
 from netfl import run
 from netfl.errors import RunError, ScenarioError
 from netfl.learning import values
-from netfl.learning.aggregate import Mean
+from netfl.learning.aggregators import Mean
 from netfl.learning.data import Digits
 from netfl.learning.models import Mlp
 from netfl.learning.partition import Iid
@@ -41,7 +41,7 @@ def test_federated_averaging_with_one_client_is_plain_sgd() -> None:
         stream = streams.stream("fit", "client", round_)
         update = values.fit(trainer, model, vector, dataset, (shards, 0), stream)
         encoded = values.encode(_no_codec(), update, None, stream)
-        vector = values.aggregate(Mean(), vector, [values.decoded(encoded)], [len(shard)])
+        vector = values.aggregated_model(values.aggregate(Mean(), vector, None, [values.decoded(encoded)], [len(shard)], [1], 1))
         job = FitJob(plain, data.train_inputs[shard], data.train_labels[shard], stream)
         (result,) = fit_one_by_one(trainer, model, data.sample_shape, data.num_classes, [job])
         plain = result.model
@@ -244,3 +244,57 @@ def test_lengths_that_depend_on_the_data_train_whoever_may_be_needed() -> None:
     accepted = found["training"]["training"]["updates_accepted"]
     assert accepted < 3
     assert found["work"] == {"trained_clients": 4, "reused_clients": 0, "speculated_clients": 4 - accepted}
+
+
+@pytest.mark.parametrize(
+    "aggregator",
+    ["fedavgm", {"kind": "fedadam", "learning_rate": 0.1, "beta1": 0.0, "tau": 0.03}, "fednova", "median", {"kind": "krum", "wrong": 0},
+     {"kind": "noisy_mean", "clip_norm": 1.0, "noise_multiplier": 0.01}],
+    ids=str,
+)  # fmt: skip
+def test_aggregators_train(aggregator: Any) -> None:
+    """Two rounds leave a model that is better than the first, which knows a tenth."""
+    report = run(training_only(training__rounds=2, training__aggregator=aggregator))
+    assert report.metrics["training"]["training"]["accuracy"] > 0.15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training__aggregator": "krum"}, "needs at least 5 updates a round; `clients_per_round` is 3"),
+        ({"training__aggregator": {"kind": "trimmed_mean", "trim": 0.1}}, "needs at least 10 updates a round"),
+        ({"training__aggregator": "fednova", "training__trainer": "adam"}, "expected a trainer of stochastic gradient descent"),
+    ],
+    ids=str,
+)
+def test_an_aggregator_that_does_not_fit_is_refused_with_its_place(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScenarioError, match=message) as caught:
+        run(training_only(**change))
+    assert "aggregator" in str(caught.value)
+
+
+def test_a_round_with_too_few_updates_for_its_aggregator_changes_nothing(tmp_path: Path) -> None:
+    """A deadline that all miss but two, whom a median does not suffice."""
+    scenario = training_only(training__rounds=1, training__aggregator="median", training__deadline="1 s")
+    links = scenario["topology"]["links"]
+    radio = links.pop("node-{1..4}-radio")
+    radio.pop("medium")
+    links["node-{1..2}-radio"] = {**radio, "between": ["node-{1..2}", "gateway"], "rate": "10 Mbit/s"}
+    links["node-{3..4}-radio"] = {**radio, "between": ["node-{3..4}", "gateway"], "rate": "10 kbit/s"}
+    scenario["workloads"]["training"]["clients_per_round"] = 4
+    run(scenario, output=tmp_path / "out")
+    assert rows(tmp_path / "out", "SELECT selected, accepted, version FROM rounds") == [(4, 0, 0)]
+
+
+@pytest.mark.parametrize("selector", ["round_robin", "fastest", "oort", "power_of_choice"])
+def test_selectors_train(selector: str, tmp_path: Path) -> None:
+    report = run(training_only(training__rounds=4, training__clients_per_round=2, training__selector=selector), output=tmp_path / "out")
+    assert report.metrics["training"]["training"]["accuracy"] > 0.15
+    asked = rows(tmp_path / "out", "SELECT destination, count(*) FROM transfers WHERE kind = 'model' GROUP BY destination")
+    assert sum(count for _, count in asked) == 8
+    if selector == "round_robin":
+        assert [count for _, count in asked] == [2, 2, 2, 2]
+    if selector == "fastest":
+        assert [count for _, count in asked] == [4, 4]
+    else:
+        assert len(asked) >= 3
