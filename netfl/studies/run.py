@@ -9,7 +9,7 @@ import platform
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -289,11 +289,13 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
         folder.write_status("finished")
     except (InterruptedRunError, KeyboardInterrupt) as error:
         _LOG.warning("%s", error or "interrupted")
-        folder.write_status("interrupted")
+        with suppress(OSError):  # a full disk must not hide why the run ended
+            folder.write_status("interrupted")
         raise
     except BaseException as error:
         _LOG.error("%s", error, exc_info=not isinstance(error, NetflError))
-        folder.write_status("failed")
+        with suppress(OSError):
+            folder.write_status("failed")
         raise
     finally:
         _LOG.removeHandler(handler)

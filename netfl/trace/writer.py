@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from netfl.errors import RunError
 from netfl.trace.rows import ROW_TYPES
 
 __all__ = ["Trace"]
@@ -40,6 +41,7 @@ class Trace:
         self._texts, self._whole = _Texts(), _WholeNumbers()
         self._tables = {row_type: _Table(table, row_type) for table, row_type in ROW_TYPES.items()}
         self._order: list[_Table] = []
+        self._failure: sqlite3.Error | None = None
         self._flushed_at = time.monotonic()
         self._connection.execute("BEGIN")
         for table in self._tables.values():
@@ -81,7 +83,20 @@ class Trace:
                 self.flush()
 
     def flush(self) -> None:
-        """Make all rows so far readable to others."""
+        """Make all rows so far readable to others.
+
+        Raises:
+            RunError: they cannot be written, on a full disk for example; from then on always, since rows are missing.
+        """
+        if self._failure is None:
+            try:
+                self._write()
+                return
+            except sqlite3.Error as error:
+                self._failure = error
+        raise RunError(f"the trace cannot be written: {self._failure}; make room, or write to another folder (`--output`)")
+
+    def _write(self) -> None:
         if self._order:
             # Encoded a table at a time, a column at a time; hashed in the order of writing.
             encoded = {table: table.encoded(self._texts, self._whole) for table in dict.fromkeys(self._order)}
