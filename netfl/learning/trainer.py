@@ -8,7 +8,9 @@ trained is said in `netfl.learning.paths`, who trains it in `netfl.learning.work
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +39,10 @@ __all__ = [
     "fit_one_by_one",
     "on_device",
     "training_steps",
+    "unusable_device",
 ]
+
+_LOG = logging.getLogger("netfl")
 
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
@@ -206,7 +211,7 @@ class _Epochs:
 
         if not jobs:
             return []
-        _check_device(self.device)
+        _check_device(self)
         results = []
         module = plain.module_of(model, sample_shape, num_classes, jobs[0].start.dtype)
         _check(jobs, sample_shape, sum(parameter.numel() for parameter in module.parameters()), takes_tokens=True)
@@ -246,7 +251,8 @@ class Sgd(_Epochs):
         schedule: how the learning rate falls over a client's local steps. constant: not at all; step: to a tenth at half of them and
             a hundredth at three quarters; cosine: along half a cosine towards 0.
         device: where to train. cpu; cuda, one client after another in bits of its own; auto, cuda where there is one. Bits
-            differ between devices, so `auto` gives other numbers on another machine.
+            differ between devices, so `auto` gives other numbers on another machine; values that a CPU made are never taken
+            for those of CUDA, or the other way round, and the run's log says which of them trained.
     """
 
     learning_rate: Positive
@@ -383,18 +389,30 @@ TRAINERS = Family(
 def on_device(trainer: Trainer) -> Trainer:
     """The trainer as recipes should hold it: with `device: auto` replaced by the device that is there.
 
-    Bits differ between a CPU and CUDA, so the device must be part of a recipe's key; the trainer's settings are.
-
-    Raises:
-        ValueError: the trainer wants CUDA, and there is none.
+    Bits differ between a CPU and CUDA, so the device must be part of a recipe's key; the trainer's settings are. The log says
+    what `auto` came to.
     """
-    device = getattr(trainer, "device", "cpu")
-    if device == "auto":
-        import torch
+    chosen: Any = trainer
+    return _placed(chosen) if getattr(trainer, "device", "cpu") == "auto" else trainer
 
-        return replace(trainer, device="cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[type-var]
-    _check_device(device)
-    return trainer
+
+@functools.lru_cache(maxsize=64)
+def _placed(trainer: Any) -> Trainer:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    _LOG.info("device: auto: training on %s", device)
+    placed: Trainer = replace(trainer, device=device)
+    return placed
+
+
+def unusable_device(trainer: Trainer) -> str | None:
+    """Why a trainer cannot train on this machine, if it cannot."""
+    try:
+        _check_device(on_device(trainer))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def fit(
@@ -461,7 +479,8 @@ def evaluate(model: Model, sample_shape: tuple[int, ...], num_classes: int, vect
     return Evaluation(accuracy, loss)
 
 
-def _check_device(device: str) -> None:
+def _check_device(trainer: Trainer) -> None:
+    device = getattr(trainer, "device", "cpu")
     if device == "auto":
         raise ValueError("device: auto: expected it replaced by the device that is there, by `on_device`, so that recipes name it")
     if device == "cuda":

@@ -18,7 +18,7 @@ from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
 from netfl.learning.data import Dataset, DataSource
 from netfl.learning.models import Model
 from netfl.learning.partition import Partition
-from netfl.learning.trainer import Evaluation, FitJob, Trainer
+from netfl.learning.trainer import Evaluation, FitJob, Trainer, on_device
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, TensorForm, recipe
 
@@ -28,6 +28,8 @@ __all__ = [
     "Update",
     "aggregate",
     "aggregated_model",
+    "average",
+    "consensus",
     "control",
     "dataset",
     "dataset_facts",
@@ -37,6 +39,7 @@ __all__ = [
     "evaluate",
     "fit",
     "initial_model",
+    "losses",
     "mixed",
     "payload_bytes",
     "residual",
@@ -178,7 +181,7 @@ def fit(
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
 
     Args:
-        trainer: how to train.
+        trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
         start: a flat model vector, (P,).
         data: the dataset.
@@ -186,9 +189,8 @@ def fit(
         stream: draws the order of the samples.
         offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    if offset is None:
-        return recipe(_FIT, trainer, model, start, data, shard, stream)
-    return recipe(_FIT, trainer, model, start, data, shard, stream, offset)
+    arguments = (on_device(trainer), model, start, data, shard, stream)
+    return recipe(_FIT, *arguments) if offset is None else recipe(_FIT, *arguments, offset)
 
 
 def _fit(calls: Calls) -> list[Update]:
@@ -208,6 +210,15 @@ def _fit(calls: Calls) -> list[Update]:
         for index, job, result in zip(indices, jobs, results, strict=True):
             updates[index] = Update(result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss)
     return [updates[index] for index in range(len(calls))]
+
+
+def losses(fits: Sequence[Recipe]) -> Recipe:
+    """The mean loss of each `Update`, as a tuple; nan or inf where training diverged."""
+    return recipe(_LOSSES, tuple(fits))
+
+
+def _losses(calls: Calls) -> list[tuple[float, ...]]:
+    return [tuple(float(update.mean_loss) for update in updates) for (updates,) in calls]
 
 
 @dataclass(frozen=True)
@@ -269,7 +280,7 @@ def _decoded(calls: Calls) -> list[np.ndarray]:
 
 def residual(encoded: Recipe) -> Recipe:
     """What an encoding lost, (n,): carried to the next one if its bytes were accepted."""
-    return recipe(_RESIDUAL, encoded)
+    return encoded.part(_RESIDUAL)
 
 
 def _residual(calls: Calls) -> list[np.ndarray]:
@@ -403,6 +414,30 @@ def _total(calls: Calls) -> list[np.ndarray]:
     return [_vector(first) + _vector(second) for first, second in calls]
 
 
+def average(vectors: Sequence[Recipe]) -> Recipe:
+    """The plain mean (n,) of vectors, in the order given."""
+    return recipe(_AVERAGE, tuple(vectors))
+
+
+def _average(calls: Calls) -> list[np.ndarray]:
+    return [np.asarray(np.mean(np.stack(vectors), axis=0, dtype=np.float64), np.float32) for (vectors,) in calls]
+
+
+def consensus(own: Recipe, own_view: Recipe, views: Sequence[Recipe], shares: Sequence[float]) -> Recipe:
+    """A vector (n,) moved towards others: own + the sum of share * (view - own_view), in the order given."""
+    return recipe(_CONSENSUS, own, own_view, tuple(views), tuple(shares))
+
+
+def _consensus(calls: Calls) -> list[np.ndarray]:
+    results = []
+    for own, own_view, views, shares in calls:
+        moved = own.astype(np.float64)
+        for view, share in zip(views, shares, strict=True):
+            moved += share * (view.astype(np.float64) - own_view)
+        results.append(moved.astype(np.float32))
+    return results
+
+
 def evaluate(model: Model, vector: Recipe, data: Recipe) -> Recipe:
     """The `Evaluation` of a flat model vector on the test samples."""
     return recipe(_EVALUATE, model, vector, data)
@@ -453,6 +488,7 @@ _SHARDS = Function("shards", 1, _shards)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _FIT = Function("fit", 1, _fit)
+_LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _TRAINING_LOSS = Function(
     "training_loss", 1, _training_loss, FactForm(lambda found: [found.mean, found.mean_square], lambda plain: TrainingLoss(*plain))
 )
@@ -470,4 +506,6 @@ _SCALED = Function("scaled", 1, _scaled)
 _MIXED = Function("mixed", 1, _mixed, _AS_TENSOR)
 _DIFFERENCE = Function("difference", 1, _difference)
 _TOTAL = Function("total", 1, _total, _AS_TENSOR)
+_AVERAGE = Function("average", 1, _average)
+_CONSENSUS = Function("consensus", 1, _consensus, _AS_TENSOR)
 _EVALUATE = Function("evaluate", 1, _evaluate, FactForm(lambda found: [found.accuracy, found.loss], _evaluation_from))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from netfl.codecs import Pipeline
 from netfl.learning import values
 from netfl.learning.select import ClientFacts
 from netfl.store import Recipe
@@ -23,11 +24,13 @@ class Known:
     Args:
         training: what the members take part in.
         device: the hub.
+        uplink: codecs of updates.
         num_samples: of each member.
     """
 
-    def __init__(self, training: Training, device: str, num_samples: Mapping[str, int]) -> None:
+    def __init__(self, training: Training, device: str, uplink: Pipeline, num_samples: Mapping[str, int]) -> None:
         self._training = training
+        self._uplink = uplink
         self._device = device
         self._num_samples = num_samples
         self._facts: dict[str, ClientFacts] = {}
@@ -36,7 +39,7 @@ class Known:
     def __getitem__(self, member: str) -> ClientFacts:
         """Of one member, without losses; those of a member that nobody looks at are never made."""
         if member not in self._facts:
-            self._facts[member] = _at_first(self._training, self._device, member, self._num_samples[member])
+            self._facts[member] = _at_first(self._training, self._device, self._uplink, member, self._num_samples[member])
         return self._facts[member]
 
     def facts(self, members: Sequence[str], with_losses: bool) -> Mapping[str, ClientFacts]:
@@ -78,11 +81,11 @@ class _Facts(Mapping[str, ClientFacts]):
         return len(self._members)
 
 
-def _at_first(training: Training, device: str, member: str, num_samples: int) -> ClientFacts:
-    world, dense_bytes = training.world, 4 * training.session.task.num_parameters
+def _at_first(training: Training, device: str, uplink: Pipeline, member: str, num_samples: int) -> ClientFacts:
+    world, num_values = training.world, training.session.task.num_parameters
     up, down = world.topology.route(member, device), world.topology.route(device, member)
-    num_values = training.session.task.num_parameters
-    up_bytes = training.uplink.encoded_bytes(num_values) or dense_bytes
+    dense_bytes = 4 * num_values
+    up_bytes = uplink.encoded_bytes(num_values) or dense_bytes
     slowest_up = min((hop.rate_bps for hop in up.hops), default=math.inf)
     slowest_down = min((hop.rate_bps for hop in down.hops), default=math.inf)
     transfers_s = 8 * up_bytes / slowest_up + 8 * dense_bytes / slowest_down + up.latency_s + down.latency_s

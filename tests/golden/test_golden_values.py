@@ -47,6 +47,7 @@ def recipes() -> dict[str, Recipe]:
         "payload_bytes": values.payload_bytes(encoded),
         "residual": values.residual(encoded),
         "served_bytes": served_bytes(weights),
+        "losses": values.losses([update, update]),
         "unsent": values.unsent(encoded),
         "difference": values.difference(start, decoded),
         "total": values.total(start, update),
@@ -56,6 +57,8 @@ def recipes() -> dict[str, Recipe]:
         "control": values.control(update, 18, 0.1, start, decoded),
         "scaled": values.scaled(update, 0.5),
         "mixed": values.mixed(start, values.total(start, update), 0.25),
+        "average": values.average([start, decoded]),
+        "consensus": values.consensus(start, decoded, [start, decoded], [0.25, 0.5]),
         "evaluate": values.evaluate(MODEL, start, data),
         "profile": profile,
         "served": weights,
@@ -87,7 +90,7 @@ def figures(name: str, value: Any) -> list[float]:
         return [int(value.correct.sum()), int(value.payload_bytes.sum())]
     if name == "dataset_facts":
         return [*value.sample_shape, value.num_classes, value.num_test]
-    if name in ("shard_samples", "served_bytes"):
+    if name in ("shard_samples", "served_bytes", "losses"):
         return list(value)
     if name == "payload_bytes":
         return [value]
@@ -102,6 +105,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
     ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("payload_bytes", 1): [163.0],
+    ("losses", 1): [2.123234, 2.123234],
     ("residual", 1): [666.0, 6.825085, 1.111874],
     ("served_bytes", 1): [0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
     ("infer", 1): [43.0, 96212.0],
@@ -122,6 +126,8 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("state_entry", 1): [666.0, 0.006361, 0.001514],
     ("control", 1): [666.0, 63.212615, -1.893785],
     ("scaled", 1): [666.0, 6.248353, 1.295626],
+    ("average", 1): [666.0, 31.384017, 1.252278],
+    ("consensus", 1): [666.0, 76.110956, 0.911627],
     ("mixed", 1): [666.0, 61.121409, 1.67299],
     ("training_loss", 1): [2.123234, 4.606203],
 }

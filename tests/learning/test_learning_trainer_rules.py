@@ -12,9 +12,24 @@ import torch
 from torch.nn import functional
 from trainer_nets import distance, jobs_of, same_bits
 
+from netfl.learning import values
+from netfl.learning.data import Digits
 from netfl.learning.models import Cnn, Mlp, Model, load_vector, to_vector
 from netfl.learning.rules import factors
-from netfl.learning.trainer import TRAINERS, Adam, AdamW, FitJob, FitResult, Sgd, _orders, fit, fit_one_by_one, on_device
+from netfl.learning.trainer import (
+    TRAINERS,
+    Adam,
+    AdamW,
+    FitJob,
+    FitResult,
+    Sgd,
+    _orders,
+    _placed,
+    fit,
+    fit_one_by_one,
+    on_device,
+    unusable_device,
+)
 from netfl.randomness import Streams
 
 STREAMS = Streams(seed=5)
@@ -200,9 +215,28 @@ def test_devices() -> None:
     with pytest.raises(ValueError, match="device: auto: expected it replaced"):
         fit(Sgd(learning_rate=0.1, device="auto"), MODELS["mlp"], SHAPE, 10, [job])
     if not torch.cuda.is_available():
-        for use in (on_device, lambda each: fit(each, MODELS["mlp"], SHAPE, 10, [job])):
-            with pytest.raises(ValueError, match="device: cuda: torch finds no CUDA device"):
-                use(Sgd(learning_rate=0.1, device="cuda"))
+        with pytest.raises(ValueError, match="device: cuda: torch finds no CUDA device"):
+            fit(Sgd(learning_rate=0.1, device="cuda"), MODELS["mlp"], SHAPE, 10, [job])
+        assert unusable_device(Sgd(learning_rate=0.1, device="cuda")) == "device: cuda: torch finds no CUDA device; use cpu, or auto"
+    assert unusable_device(Sgd(learning_rate=0.1, device="auto")) is None
+
+
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_what_auto_came_to_is_part_of_the_key(has_cuda: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    _placed.cache_clear()
+    streams = Streams(seed=1)
+    data = values.dataset(Digits(), streams.stream("data"))
+    start = values.initial_model(MODELS["mlp"], data, streams.stream("model"))
+
+    def key(device: str) -> bytes:
+        return values.fit(Sgd(learning_rate=0.1, device=device), MODELS["mlp"], start, data, None, streams.stream("fit")).key
+
+    with caplog.at_level("INFO", "netfl"):
+        assert key("auto") == key("cuda" if has_cuda else "cpu")
+    _placed.cache_clear()
+    assert key("cpu") != key("cuda")
+    assert f"training on {'cuda' if has_cuda else 'cpu'}" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,11 +1,13 @@
 """Synchronous training on the simulated clock."""
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from netfl import run
 from netfl.errors import RunError, ScenarioError
@@ -136,6 +138,50 @@ def test_diverged_training_ends_the_run_and_keeps_its_results(tmp_path: Path) ->
     assert rows(tmp_path / "out", "SELECT count(*) FROM transfers")[0][0] > 0
     assert '"status": "failed"' in (tmp_path / "out" / "run.json").read_text()
     assert (tmp_path / "out" / "metrics.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_a_problem_of_the_scenario() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        run(training_only(training__trainer={"kind": "sgd", "learning_rate": 0.1, "device": "cuda"}))
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (
+        "workloads.training.trainer.device",
+        "device: cuda: torch finds no CUDA device; use cpu, or auto",
+    )
+
+
+def diverging(**changes: object) -> str:
+    """What the run says of a training whose numbers get out of hand."""
+    with pytest.raises(RunError) as caught:
+        run(training_only(training__clients_per_round=4, **changes))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{}, {"training__uplink": [{"kind": "quantize"}]}, {"training__evaluate_every": 3}])
+def test_divergence_is_said_with_client_round_and_what_to_lower(changes: dict[str, object]) -> None:
+    # A rate of 1e30: the first step's gradients are finite, the loss after it is not.
+    said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes)
+    assert re.fullmatch(
+        r"workload 'training', round 1: the loss of client 'node-[1-4]' is (nan|inf): training has diverged; "
+        r"lower `trainer.learning_rate`, or set `trainer.clip_norm`",
+        said,
+    )
+    assert diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes) == said  # from known losses
+
+
+def test_divergence_that_a_codec_meets_first_names_the_client_too() -> None:
+    changes = {"training__uplink": [{"kind": "quantize"}, {"kind": "zstd"}]}  # the length depends on the data: encoded at the upload
+    said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes)
+    assert re.match(
+        r"workload 'training', round 1: the loss of client 'node-[1-4]' is (nan|inf); quantize .*not finite.*learning_rate", said
+    )
+
+
+def test_divergence_in_the_last_step_shows_in_the_next_model() -> None:
+    # One step a client: its loss is of before the step, and is finite; the weights after it are finite too, the model's loss is not.
+    said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "batch_size": 1000})
+    assert re.match(r"workload 'training', round 1: the loss of global model 1 is (nan|inf): .*learning_rate", said)
 
 
 def test_outages_lose_clients_and_everyone_comes_back() -> None:
