@@ -27,7 +27,7 @@ class FedMax(_Epochs):
 
     Args:
         learning_rate: step length, greater than 0.
-        beta: weight of the penalty.
+        beta: weight of the penalty; 1 is a choice of ours.
         penalty: kl, the divergence of softmax(activations) from the uniform distribution; kl_reversed, that of the uniform one from
             it, as the authors' code has it; l2, the norm of the activations.
         round_decay: what the learning rate is multiplied with from one round to the next.
@@ -43,7 +43,7 @@ class FedMax(_Epochs):
     """
 
     learning_rate: Positive
-    beta: NotNegative
+    beta: NotNegative = 1.0
     penalty: Penalty = "kl"
     round_decay: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 1.0
     epochs: Count = 1
