@@ -63,7 +63,7 @@ class Qsgd:
         """
         if self.coding != "fixed":
             return None
-        return 4 * len(self._lengths(count)) + -(-count * (1 + self._level_bits) // 8)
+        return 4 * self._num_buckets(count) + -(-count * (1 + self._level_bits) // 8)
 
     def quantize(self, values: Vector, generator: np.random.Generator) -> bytes:
         """The norms, the signs and the levels; draws one number a value."""
@@ -85,10 +85,10 @@ class Qsgd:
 
     def dequantize(self, data: bytes, count: int) -> Vector:
         """The shares of the norms."""
-        lengths = self._lengths(count)
-        at = 4 * len(lengths)
+        at = 4 * self._num_buckets(count)
         if len(data) < at:
-            raise CodecError(f"qsgd: expected {len(lengths)} norms, got {len(data)} bytes")
+            raise CodecError(f"qsgd: expected {at // 4} norms, got {len(data)} bytes")
+        lengths = self._lengths(count)
         norms = np.frombuffer(data[:at], "<f4")
         if not (np.isfinite(norms).all() and (norms >= 0).all()):
             raise CodecError("qsgd: expected finite norms of at least 0, got others")
@@ -110,9 +110,14 @@ class Qsgd:
     def _level_bits(self) -> int:
         return self.levels.bit_length()
 
+    def _num_buckets(self, count: int) -> int:
+        return -(-count // (self.bucket or max(count, 1)))
+
     def _lengths(self, count: int) -> Lengths:
-        bucket = self.bucket or max(count, 1)
-        return np.array([bucket] * (count // bucket) + [count % bucket] * bool(count % bucket), np.int64)
+        lengths = np.full(self._num_buckets(count), self.bucket or count, np.int64)
+        if len(lengths):
+            lengths[-1] += count - lengths.sum()
+        return lengths
 
     def _norms(self, values: Vector, lengths: Lengths) -> npt.NDArray[np.float64]:
         """Of each bucket, a float32 and at least its largest magnitude; where an l2 norm exceeds float32, the largest float32."""
