@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from netfl import __version__
+from netfl.cli.placing import place_command
 from netfl.cli.profiling import profile_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 
@@ -227,6 +228,7 @@ def verify_command(files: tuple[Path, ...], transport: Literal["fluid", "tcp"] |
 
 
 cli.add_command(profile_command)
+cli.add_command(place_command)
 
 
 # --- output -----------------------------------------------------------------------------------------------------------------
