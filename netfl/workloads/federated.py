@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -11,33 +12,30 @@ from annotated_types import Ge
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
-from netfl.errors import CodecError, NetflError, RunError
+from netfl.errors import CodecError, NetflError
 from netfl.learning import values
-from netfl.learning.trainer import TRAINERS, Trainer
+from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
-from netfl.workloads.checks import check_pipeline, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.delays import DELAYS, Delay
+from netfl.workloads.divergence import check_losses, diverged
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.world import Message, Sending
 
-__all__ = ["Federated", "Leaf", "Process", "Training"]
+__all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
 
 Process = Generator[Any, Any, None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Federated:
-    """Clients that train the models of a server.
+class Learners:
+    """Clients that train on their own samples.
 
     Args:
         rounds: how many new global models.
         trainer: what a client does with a model.
-        server: the device that aggregates.
         clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
-        uplink: codecs of updates; none sends float32.
-        downlink: codecs of models; none sends float32. With a sparsifier, the change of the model is sent, and a client
-            that missed some gets all of them or the dense model, whichever is shorter.
         error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
         delay: how much longer than its work a client's training takes; nothing when left out.
         evaluate_every: measure the global model after every this many rounds, and after the last.
@@ -45,17 +43,10 @@ class Federated:
 
     rounds: Annotated[int, Ge(1)]
     trainer: Annotated[Trainer, TRAINERS]
-    server: str = "cloud"
     clients: tuple[str, ...] = ()
-    uplink: tuple[Annotated[Stage, CODECS], ...] = ()
-    downlink: tuple[Annotated[Stage, CODECS], ...] = ()
     error_feedback: bool = True
     delay: Annotated[Delay, DELAYS] | None = None
     evaluate_every: Annotated[int, Ge(1)] = 1
-
-    def __post_init__(self) -> None:
-        for name in ("uplink", "downlink"):
-            check_pipeline(name, getattr(self, name))
 
     role: ClassVar = "training"
 
@@ -64,21 +55,20 @@ class Federated:
         """After its last round."""
         return True
 
-    def problems(self, setting: Setting) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def problems(self, setting: Setting) -> Found:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
         if not setting.has_task:
             yield (), "training needs `data` and `model` in the scenario"
-        yield from missing_device("server", self.server, setting)
-        clients = matching(self.clients, setting.topology)
         yield from unmatched("clients", self.clients, setting)
-        if not clients:
+        if not matching(self.clients, setting.topology):
             yield ("clients",), "no device matches: training has no clients"
-        if self.server in clients:
-            yield ("clients",), f"the server '{self.server}' cannot be its own client"
-        yield from unreachable("server", clients, self.server, setting)
 
-    def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def model_problems(self, session: Session) -> Found:
         """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
+        unusable = unusable_device(self.trainer)
+        if unusable is not None:
+            yield ("trainer", "device"), unusable
+            return
         clients = matching(self.clients, session.world.topology)
         try:
             samples = session.store.force(values.shard_samples(self.shards(session, len(clients))))
@@ -103,6 +93,35 @@ class Federated:
         return session.task.training_work(num_samples, trainer.epochs, trainer.batch_size, trainer.steps(num_samples))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Federated(Learners):
+    """Clients that train the models of a server.
+
+    Args:
+        server: the device that aggregates.
+        uplink: codecs of updates; none sends float32.
+        downlink: codecs of models; none sends float32. With a sparsifier, the change of the model is sent, and a client
+            that missed some gets all of them or the dense model, whichever is shorter.
+    """
+
+    server: str = "cloud"
+    uplink: tuple[Annotated[Stage, CODECS], ...] = ()
+    downlink: tuple[Annotated[Stage, CODECS], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("uplink", "downlink"):
+            check_pipeline(name, getattr(self, name))
+
+    def problems(self, setting: Setting) -> Found:
+        """See `Learners`; and whether everyone reaches the server."""
+        yield from super().problems(setting)
+        yield from missing_device("server", self.server, setting)
+        clients = matching(self.clients, setting.topology)
+        if self.server in clients:
+            yield ("clients",), f"the server '{self.server}' cannot be its own client"
+        yield from unreachable("server", clients, self.server, setting)
+
+
 class Training:
     """One training under way: what its server and its clients share.
 
@@ -110,16 +129,16 @@ class Training:
         settings: of the workload.
         session: the run.
         name: of the workload.
+        holder: the device that holds the newest global model.
     """
 
-    def __init__(self, settings: Federated, session: Session, name: str) -> None:
+    def __init__(self, settings: Learners, session: Session, name: str, holder: str) -> None:
         self.settings = settings
         self.session = session
         self.world = session.world
         self.store = session.store
         self.name = name
-        self.uplink = Pipeline(settings.uplink)
-        self.feedback = settings.error_feedback and not self.uplink.lossless
+        self.holder = holder
         clients = matching(settings.clients, self.world.topology)
         self.shards = settings.shards(session, len(clients))
         num_samples = self.store.force(values.shard_samples(self.shards))
@@ -127,12 +146,14 @@ class Training:
         task = session.task
         self.model = values.initial_model(task.model, task.dataset, self.world.streams.stream("initial model"))
         self.version = 0
-        self.feed = session.feeds[name] = ModelFeed(self.world.env, settings.server)
+        self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
         self._unsettled: list[Recipe] = []
+        self._round = 0
+        self._fits: Mapping[str, Recipe] = {}
 
     def begin(self) -> None:
         """Publish and measure the initial model."""
-        self.world.keep(self.settings.server, self.name, 4 * self.session.task.num_parameters)
+        self.world.keep(self.holder, self.name, 4 * self.session.task.num_parameters)
         self.feed.publish(self.version, self.model)
         self.session.reached(self._evaluate())
 
@@ -158,9 +179,9 @@ class Training:
         """Send a message of this workload."""
         return self.world.send(source, destination, Message(kind=kind, payload_bytes=payload_bytes, workload=self.name, label=label))
 
-    def payload_bytes(self, encoded: Recipe) -> int:
-        """Length of an update's encoding, in closed form where there is one."""
-        stated = self.uplink.encoded_bytes(self.session.task.num_parameters)
+    def payload_bytes(self, pipeline: Pipeline, encoded: Recipe) -> int:
+        """Length of a model's or an update's encoding, in closed form where there is one."""
+        stated = pipeline.encoded_bytes(self.session.task.num_parameters)
         return int(self.force(values.payload_bytes(encoded))) if stated is None else stated
 
     def aggregation_work(self, num_updates: int) -> Work:
@@ -178,16 +199,37 @@ class Training:
         while not any(self.world.is_up(device) for device in devices):
             yield self.world.sleep(min(self.world.next_change_s(device) for device in devices) - self.world.now)
 
-    def used(self, fits: list[Recipe]) -> None:
-        """These updates are part of the global model: the next evaluation settles them."""
-        self._unsettled += fits
+    def announce(self, number: int, fits: Mapping[str, Recipe]) -> None:
+        """These clients' updates, of that round, will probably be needed."""
+        self._round, self._fits = number, fits
+        self.store.announce(fits.values())
+
+    def used(self, number: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
+        """These clients' updates made that model in that round: the next evaluation settles them.
+
+        Raises:
+            RunError: one of them has diverged.
+        """
+        self._unsettled += fits.values()
+        with self._diverging():
+            check_losses(self.store, self.name, number, fits, model)
 
     def force(self, wanted: Recipe) -> Any:
-        """A value of the training; an update that no codec can carry means that training has diverged."""
-        try:
+        """A value of the training.
+
+        Raises:
+            RunError: no codec can carry it: training has diverged.
+        """
+        with self._diverging():
             return self.store.force(wanted)
+
+    @contextmanager
+    def _diverging(self) -> Iterator[None]:
+        """An update that no codec can carry means that training has diverged."""
+        try:
+            yield
         except CodecError as error:
-            raise RunError(f"workload '{self.name}': training has diverged: {error}; lower `trainer.learning_rate`") from error
+            raise diverged(self.store, self.name, self._round, self._fits, str(error)) from error
 
     def _evaluate(self) -> float:
         """Measure the newest global model.
@@ -200,10 +242,7 @@ class Training:
         self.store.settle(self._unsettled)
         self._unsettled.clear()
         if not math.isfinite(found.loss):
-            raise RunError(
-                f"workload '{self.name}': the loss of global model {self.version} is {found.loss}: training has diverged; "
-                f"lower `trainer.learning_rate`"
-            )
+            raise diverged(self.store, self.name, self._round, self._fits, f"the loss of global model {self.version} is {found.loss}")
         self.world.trace.append(
             Evaluation(workload=self.name, version=self.version, time_s=self.world.now, accuracy=found.accuracy, loss=found.loss)
         )
@@ -226,15 +265,15 @@ class Leaf:
         self._training = training
         self._index = index
 
-    def update(self, start: Recipe, turn: int) -> Recipe:
-        """What training makes of a model at the client's `turn`-th time, or in that round."""
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe:
+        """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
         training, task = self._training, self._training.session.task
         return values.fit(
             training.settings.trainer, task.model, start, task.dataset, (training.shards, self._index),
-            training.world.streams.stream("fit", training.name, self.name, turn),
+            training.world.streams.stream("fit", training.name, self.name, turn), offset,
         )  # fmt: skip
 
-    def work(self, start: Recipe, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""
         training = self._training
         work = training.settings.training_work(training.session, self.num_samples)
@@ -242,4 +281,4 @@ class Leaf:
         delay = training.settings.delay
         if delay is not None:
             yield training.world.sleep(delay.draw_s(training.world.streams.stream("delay", training.name, self.name, turn)))
-        return self.update(start, turn)
+        return self.update(start, turn) if update is None else update

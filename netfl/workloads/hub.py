@@ -6,16 +6,18 @@ import math
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol
 
-from netfl.codecs import Pipeline
+from netfl.codecs import Pipeline, Stage
 from netfl.learning import values
-from netfl.learning.aggregate import Aggregator
+from netfl.learning.aggregators import Aggregator
 from netfl.learning.select import Selector
 from netfl.store import Recipe
+from netfl.workloads.aggregation import Aggregation, Controls
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
+from netfl.workloads.known import Known
 from netfl.world import Sending
 
-__all__ = ["Hub", "Member", "Outcome"]
+__all__ = ["Hub", "Member", "Outcome", "num_asked"]
 
 
 class Member(Protocol):
@@ -24,11 +26,11 @@ class Member(Protocol):
     name: str
     num_samples: int
 
-    def update(self, start: Recipe, turn: int) -> Recipe | None:
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe | None:
         """The update that it would make in a round, if that is known in advance."""
 
-    def work(self, start: Recipe, turn: int, label: str) -> Generator[Any, Any, Recipe]:
-        """Spend the time that it takes; the update."""
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+        """Spend the time that it takes; the update, which is the one that `update` foretold if it did."""
 
 
 class Outcome:
@@ -49,8 +51,9 @@ class Outcome:
 class _Cohort:
     """The members of one round and what became of them."""
 
-    def __init__(self, goal: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
+    def __init__(self, goal: int, least: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
         self.goal = goal
+        self.least = least
         self.updates = updates
         self.pending = count
         self.complete = complete
@@ -67,10 +70,11 @@ class _Cohort:
             self.complete.succeed()
 
     def close(self) -> None:
-        """Accept the first arrivals, those of one instant by name, and cut off everyone who still sends."""
+        """Accept the first arrivals, those of one instant by name, or none if they are too few; cut off everyone who still sends."""
         self.closed = True
         first = sorted(self.arrivals, key=lambda member: (self.arrivals[member][0], member))[: self.goal]
-        self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
+        if len(first) >= self.least:
+            self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
         for sending in self.sendings.values():
             sending.abort()
 
@@ -82,13 +86,15 @@ class Hub:
         training: what it belongs to.
         device: the hub.
         members: who makes updates for it, by name.
+        uplink: codecs of updates.
+        downlink: codecs of models.
         per_round: how many updates a round aggregates at most.
         asked: how many members a round asks.
         deadline_s: a round ends after this long with the updates that it has; None waits for all.
         selector: who takes part.
         aggregator: what the hub makes of the updates.
         model: what it begins with.
-        place: what tells this hub's random streams from those of others; nothing for the server.
+        place: what tells this hub's random streams and labels from those of others; nothing for the server.
     """
 
     def __init__(
@@ -97,6 +103,8 @@ class Hub:
         device: str,
         members: Mapping[str, Member],
         *,
+        uplink: tuple[Stage, ...],
+        downlink: tuple[Stage, ...],
         per_round: int,
         asked: int,
         deadline_s: float | None,
@@ -105,7 +113,7 @@ class Hub:
         model: Recipe,
         place: tuple[str, ...] = (),
     ) -> None:
-        settings, world = training.settings, training.world
+        world = training.world
         self.device = device
         self.members = members
         self.model = model
@@ -116,14 +124,19 @@ class Hub:
         self._asked = asked
         self._deadline_s = deadline_s
         self._selector = selector
-        self._aggregator = aggregator
+        trainer, num_values = training.settings.trainer, training.session.task.num_parameters
+        self._aggregation = Aggregation(aggregator, trainer, world, (training.name, *place), len(members))
+        self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
         self._place = place
+        self._uplink = Pipeline(uplink)
+        self._feedback = training.settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
+        self._known = Known(training, device, self._uplink, {name: member.num_samples for name, member in members.items()})
         self._downlink = Downlink(
-            pipeline=Pipeline(settings.downlink),
-            num_values=training.session.task.num_parameters,
-            error_feedback=settings.error_feedback,
+            pipeline=Pipeline(downlink),
+            num_values=num_values,
+            error_feedback=training.settings.error_feedback,
             stream=world.streams.stream("downlink", training.name, *place),
             store=training.store,
         )
@@ -132,6 +145,7 @@ class Hub:
     def round(self, number: int) -> Generator[Any, Any, Outcome]:
         """Improve the hub's model by one round; what became of it."""
         yield from self._training.wait_for_any(list(self.members))
+        start_s = self._world.now
         cohort, selected = self._open(number)
         self._cohort = cohort
         if self._deadline_s is None:
@@ -142,6 +156,8 @@ class Hub:
         self._withdraw()
         for member, (_, encoded) in cohort.arrivals.items():
             self._carry(member, encoded, accepted=member in cohort.accepted)
+        for member in cohort.accepted:
+            self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
         if cohort.accepted:
             yield from self._aggregate(cohort, number)
         return Outcome(selected, len(cohort.accepted), cohort.failed)
@@ -157,27 +173,34 @@ class Hub:
         """Select the round's members and set them to work."""
         candidates = [member for member in self.members if self._world.is_up(member)]
         stream = self._world.streams.stream("select", self._training.name, *self._place, number)
-        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream)
+        known = self._known.facts(candidates, self._selector.needs_losses)
+        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)
+        for member in selected:
+            self._known.selected(member, number)
         broadcast = self._downlink.broadcast(self.model)
         updates = {}
         for member in selected:
-            update = self.members[member].update(broadcast.decoded, number)
+            offset = None if self._controls is None else self._controls.offset(member)
+            update = self.members[member].update(broadcast.decoded, number, offset)
             if update is not None:
                 updates[member] = update
-        cohort = _Cohort(min(self._per_round, len(selected)), updates, len(selected), self._world.env.event())
-        self._store.announce(updates.values())
+        cohort = _Cohort(
+            min(self._per_round, len(selected)), self._aggregation.aggregator.least_updates, updates, len(selected), self._world.env.event()
+        )
+        self._training.announce(number, updates)
         for member in selected:
             self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
         return cohort, len(selected)
 
     def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int, number: int) -> Process:
         """One member's part in a round."""
-        download = self._send(cohort, member.name, self.device, member.name, "model", self._downlink.payload_bytes(member.name), number)
+        download_bytes = self._downlink.payload_bytes(member.name) + (0 if self._controls is None else self._controls.download_bytes)
+        download = self._send(cohort, member.name, self.device, member.name, "model", download_bytes, number)
         yield download
         if download.delivered:
             self._downlink.received(member.name, broadcast)
             if not cohort.closed:
-                update = yield from member.work(start, number, f"round {number}")
+                update = yield from member.work(start, cohort.updates.get(member.name), number, self._label(number))
                 if not cohort.closed:
                     yield from self._upload(cohort, member.name, update, number)
         elif download.transfer.outcome == "failed":
@@ -187,8 +210,9 @@ class Hub:
     def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
         training = self._training
         stream = self._world.streams.stream("uplink", training.name, member, number)
-        encoded = values.encode(training.uplink, update, self._residuals.get(member), stream, training.feedback)
-        upload = self._send(cohort, member, member, self.device, "update", training.payload_bytes(encoded), number)
+        encoded = values.encode(self._uplink, update, self._residuals.get(member), stream, self._feedback)
+        upload_bytes = training.payload_bytes(self._uplink, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload
         if upload.delivered and not cohort.closed:
             cohort.arrivals[member] = (self._world.now, encoded)
@@ -199,20 +223,25 @@ class Hub:
 
     def _carry(self, member: str, encoded: Recipe, accepted: bool) -> None:
         """Remember what a member adds to its next update: what the encoding lost, or all of it if it was not accepted."""
-        if self._training.feedback:
+        if self._feedback:
             self._residuals[member] = values.residual(encoded) if accepted else values.unsent(encoded)
 
     def _send(self, cohort: _Cohort, member: str, source: str, destination: str, kind: Any, payload_bytes: int, number: int) -> Sending:
-        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, f"round {number}")
+        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, self._label(number))
         return sending
 
     def _aggregate(self, cohort: _Cohort, number: int) -> Process:
         updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
-        weights = [self.members[member].num_samples for member in cohort.accepted]
-        self._training.used([cohort.updates[member] for member in cohort.accepted if member in cohort.updates])
-        self.model = values.aggregate(self._aggregator, self.model, updates, weights)
+        num_samples = [self.members[member].num_samples for member in cohort.accepted]
+        fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
+        changes = () if self._controls is None else self._controls.changes(fits, num_samples)
+        self.model = self._aggregation.combine(number, self.model, updates, num_samples, changes)
+        self._training.used(number, fits, self.model)
         work = self._training.aggregation_work(len(updates))
-        yield self._world.compute(self.device, work, workload=self._training.name, label=f"round {number}")
+        yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))
+
+    def _label(self, number: int) -> str:
+        return " ".join((*self._place, f"round {number}"))
 
 
 def num_asked(per_round: int, over_selection: float) -> int:

@@ -6,16 +6,15 @@ over-selection and the deadline of Bonawitz et al., "Towards federated learning 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
+from netfl.learning.aggregators import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
 from netfl.units import Duration
-from netfl.workloads.checks import check_positive
+from netfl.workloads.checks import Found, aggregator_problems, check_positive
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.hub import Hub, num_asked
 from netfl.workloads.session import Session, Setting, matching
@@ -45,21 +44,22 @@ class Synchronous(Federated):
         super().__post_init__()
         check_positive("deadline", self.deadline)
 
-    def problems(self, setting: Setting) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def problems(self, setting: Setting) -> Found:
         """See `Workload`."""
         yield from super().problems(setting)
         clients = matching(self.clients, setting.topology)
         asked = num_asked(self.clients_per_round, self.over_selection)
         if clients and asked > len(clients):
             yield ("clients_per_round",), f"asks {asked} clients a round (over-selection included); there are {len(clients)}"
+        yield from aggregator_problems(self.aggregator, self.trainer, ("clients_per_round", self.clients_per_round))
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
-        return self._run(Training(self, session, name))
+        return self._run(Training(self, session, name, self.server))
 
     def _run(self, training: Training) -> Process:
         server = Hub(
-            training, self.server, training.clients, per_round=self.clients_per_round,
+            training, self.server, training.clients, uplink=self.uplink, downlink=self.downlink, per_round=self.clients_per_round,
             asked=num_asked(self.clients_per_round, self.over_selection), deadline_s=self.deadline, selector=self.selector,
             aggregator=self.aggregator, model=training.model,
         )  # fmt: skip
