@@ -13,6 +13,7 @@ from netfl import __version__
 from netfl.cli.caching import cache_group
 from netfl.cli.comparing import compare_command
 from netfl.cli.output import EXIT_INVALID, as_dict, console, exits, print_json, print_problems
+from netfl.cli.placing import place_command
 from netfl.cli.profiling import profile_command
 from netfl.cli.reporting import export_command, report_command
 from netfl.cli.sweeping import sweep_command
@@ -259,5 +260,5 @@ def verify_command(files: tuple[Path, ...], transport: Literal["fluid", "tcp"] |
             console().print(verify_table(cases))
 
 
-for each in (sweep_command, compare_command, cache_group, report_command, export_command, profile_command):
+for each in (sweep_command, compare_command, cache_group, report_command, export_command, profile_command, place_command):
     cli.add_command(each)

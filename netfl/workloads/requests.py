@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -25,6 +25,7 @@ from netfl.placement import Hop, Path, Placement, Tier
 from netfl.placement.plan import node_s
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.chain import Chain
+from netfl.placement.planners.simulate import Simulate
 from netfl.store import Recipe
 from netfl.trace import Request
 from netfl.units import Duration
@@ -49,7 +50,8 @@ class Requests:
         pretrained: in place of `model`, train this way on all training samples before the clock starts.
         sources: names or patterns of the devices that ask; every end device when empty.
         server: where the path of each source ends.
-        placement: which planner decides what runs where along the path; it plans once, for an idle network.
+        placement: which planner decides what runs where along the path; it plans once, before the run, for an idle network or, as `simulate`
+            does, for the load that the scenario has.
         activations: codecs of the tensors that cross a cut, the input sample included; none sends float32.
         updates: codecs of the weights that are sent to the pieces; none sends float32.
         deadline: an answer later than this is missed; none never is.
@@ -95,9 +97,9 @@ class Requests:
             yield ("pretrained", "device"), unusable
             return
         found = []
-        for source in matching(self.sources, session.world.topology):
+        for source in self.asking(session):
             try:
-                self._plan(session, source)
+                self.first_plan(session, source)
             except NetflError as error:
                 found.append(f"for '{source}': {error}")
         yield from shortened(("placement",), found)
@@ -113,8 +115,12 @@ class Requests:
         """The process that starts everything else."""
         return _Serving(self, session, name).run()
 
-    def _plan(self, session: Session, source: str) -> Placement:
-        """Where the pieces of a source's requests run."""
+    def asking(self, session: Session) -> list[str]:
+        """The devices that ask, sorted."""
+        return matching(self.sources, session.world.topology)
+
+    def lengths(self, session: Session) -> tuple[Callable[[int], int], int]:
+        """What planners reckon with: wire bytes of a tensor of so many values, and of the result."""
         stages = tuple(stage for stage in self.activations if not isinstance(stage, Compressor))
         pipeline = Pipeline(stages)
 
@@ -124,10 +130,61 @@ class Requests:
             assert length is not None
             return length
 
-        profile = session.task.profile
-        result_bytes = Pipeline(()).encoded_bytes(profile.nodes[-1].output_values)
+        result_bytes = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
         assert result_bytes is not None
-        return self.placement.plan(profile, path_of(session, source, self.server), encoded_bytes, result_bytes)
+        return encoded_bytes, result_bytes
+
+    def first_plan(self, session: Session, source: str) -> Placement:
+        """Where the pieces of a source's requests run; for a planner that tries placements out, the one that it begins with.
+
+        Raises:
+            NetflError: nothing fits.
+        """
+        encoded_bytes, result_bytes = self.lengths(session)
+        path = path_of(session, source, self.server)
+        if isinstance(self.placement, Simulate):
+            return self.placement.proposed(session.task.profile, path, encoded_bytes, result_bytes)[0]
+        return self.placement.plan(session.task.profile, path, encoded_bytes, result_bytes)
+
+    def plans(self, session: Session, name: str) -> dict[str, Placement]:
+        """Where the pieces of every source's requests run.
+
+        A planner that tries placements out does so for all sources with equal paths together, one such group after the other, the
+        other groups staying with what they have.
+
+        Args:
+            session: of the run.
+            name: of this workload.
+
+        Raises:
+            NetflError: nothing fits.
+        """
+        found = {source: self.first_plan(session, source) for source in self.asking(session)}
+        planner = self.placement
+        if not isinstance(planner, Simulate):
+            return found
+        from netfl.workloads.rehearsal import tail_latency_s
+
+        encoded_bytes, result_bytes = self.lengths(session)
+        groups: defaultdict[object, list[str]] = defaultdict(list)
+        for source in found:
+            path = path_of(session, source, self.server)
+            groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops].append(source)
+        for sources in groups.values():
+
+            def with_all(candidate: Placement, sources: list[str] = sources) -> dict[str, Placement]:
+                """The candidate for each of them, on its own path."""
+                paths = {source: path_of(session, source, self.server) for source in sources}
+                return {source: replace(candidate, devices=path.devices) for source, path in paths.items()}
+
+            def score(candidate: Placement, sources: list[str] = sources) -> float:
+                tried = {**found, **with_all(candidate, sources)}
+                return tail_latency_s(session, self, name, tried, planner.horizon, planner.rollouts)
+
+            path = path_of(session, sources[0], self.server)
+            best = planner.choose(session.task.profile, path, encoded_bytes, result_bytes, score)
+            found.update(with_all(best, sources))
+        return found
 
 
 def path_of(session: Session, source: str, server: str) -> Path:
@@ -213,6 +270,7 @@ class _Serving:
         self.updates = Pipeline(settings.updates)
         self.profile = profile_of(session.task.model, session.task.dataset)
         self.plans: dict[str, _Plan] = {}
+        self._placed: dict[str, Placement] = {}
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
         self.requests = 0
@@ -226,7 +284,7 @@ class _Serving:
     # --- models on their way to the pieces ----------------------------------------------------------------------------------
 
     def run(self) -> Process:
-        for source in matching(self.settings.sources, self.world.topology):
+        for source in self.settings.asking(self.session):
             self.plans[source] = self._plan(source)
         # The model of version 0 was installed with the devices; every later one is sent.
         for device in sorted(self.nodes_on):
@@ -302,8 +360,13 @@ class _Serving:
         feed.publish(0, values.total(start, update))
         return feed
 
+    def _placement(self, source: str) -> Placement:
+        if not self._placed:
+            self._placed = self.settings.plans(self.session, self.name)
+        return self._placed[source]
+
     def _plan(self, source: str) -> _Plan:
-        placement = self.settings._plan(self.session, source)
+        placement = self._placement(source)
         profile = placement.arranged(self.session.task.profile)
         tiers = path_of(self.session, source, self.settings.server).tiers
         legs = []

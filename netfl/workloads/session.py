@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import simpy
 
@@ -156,8 +157,13 @@ class Progress:
     accuracy: float
 
 
+Rehearse = Callable[[int, Store, bool], "tuple[Session, Mapping[str, Any]]"]
+"""(number, store, idle) -> a session of the same scenario at time 0 with random numbers of that number's own, in which no workload has
+been started, and the workloads. Idle: transport `fluid`, and nothing ever fails."""
+
+
 class Session:
-    """One run's shared state.
+    """One run's shared state; `rehearse` makes others to try things out in.
 
     Args:
         world: devices and links on one clock.
@@ -183,6 +189,7 @@ class Session:
         self._task = task
         self._target_accuracy = target_accuracy
         self._on_progress = on_progress
+        self.rehearse: Rehearse | None = None
         self.feeds: dict[str, ModelFeed] = {}
         self.stopped = world.env.event()
         self._at_end: list[Callable[[], None]] = []

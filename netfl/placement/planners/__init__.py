@@ -41,6 +41,8 @@ PLANNERS = Family(
         "fixed": "netfl.placement.planners.baselines:Fixed",
         "chain": "netfl.placement.planners.chain:Chain",
         "mincut": "netfl.placement.planners.mincut:MinCut",
+        "memory_proportional": "netfl.placement.planners.proportional:MemoryProportional",
+        "simulate": "netfl.placement.planners.simulate:Simulate",
         "milp": "netfl.placement.planners.milp:Milp",
     },
 )
