@@ -201,9 +201,10 @@ def _print_study(study: Study) -> None:
     counts = {name: len(study.with_status(*statuses)) for name, statuses in _COUNTED.items()}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     click.echo(f"{study.folder}: {told}; results.csv, points/")
-    for point in study.with_status("failed", "kept", "busy"):
+    for point in study.with_status("failed", "kept", "busy", "interrupted"):
         outcome = study.outcomes[point.hash]
-        click.echo(f"{point.hash} ({point.title}): {outcome.status}: {outcome.message}", err=True)
+        if outcome.message:
+            click.echo(f"{point.hash} ({point.title}): {outcome.status}: {outcome.message}", err=True)
     if study.with_status("kept"):
         click.echo("points that failed before are run again with --retry-failed", err=True)
 

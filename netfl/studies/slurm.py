@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from netfl.errors import MissingExtraError, RunError
 from netfl.studies.executors import Watch
@@ -93,7 +94,7 @@ def main(listed: str, index: str) -> int:
         index: which of it.
     """
     one_thread()
-    plain = json.loads(Path(listed).read_text(encoding="utf-8"))[int(index)]
+    plain: dict[str, Any] = json.loads(Path(listed).read_text(encoding="utf-8"))[int(index)]
     task = Task(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
     with Interrupt() as interrupt:
         outcome = run_task(task, interrupt)
