@@ -95,7 +95,8 @@ def main(listed: str, index: str) -> int:
     """
     one_thread()
     plain: dict[str, Any] = json.loads(Path(listed).read_text(encoding="utf-8"))[int(index)]
-    task = Task(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    task = Task(**settings)
     with Interrupt() as interrupt:
         outcome = run_task(task, interrupt)
     print(f"{task.hash} ({task.title}): {outcome.status} {outcome.message}".rstrip(), flush=True)
