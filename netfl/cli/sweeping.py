@@ -104,7 +104,7 @@ def sweep_command(
         if dry_run:
             _print_forecast(made, folder, again, trust_code, as_json)
             return
-        runs_on = _executor(executor or ("serial" if jobs == 1 else "process"), jobs, address, slurm_options)
+        runs_on = _executor(executor or ("serial" if jobs == 1 else "process"), jobs, address, slurm_options, folder)
         with Interrupt() as interrupt, SweepWatcher(len(made.points), jobs, silent=quiet) as watcher:
             interrupt.running = True
             study = run_plan(
@@ -144,7 +144,7 @@ def _opening(made: Plan) -> list[str]:
     return lines
 
 
-def _executor(name: str, jobs: int, address: str | None, slurm_options: tuple[str, ...]) -> Executor:
+def _executor(name: str, jobs: int, address: str | None, slurm_options: tuple[str, ...], folder: Path) -> Executor:
     from netfl.studies.executors import ProcessExecutor, SerialExecutor
 
     if address is not None and name != "ray":
@@ -155,6 +155,14 @@ def _executor(name: str, jobs: int, address: str | None, slurm_options: tuple[st
         if jobs > 1:
             raise click.UsageError("--executor serial runs one job at a time: leave out -j")
         return SerialExecutor()
+    if name == "ray":
+        from netfl.studies.ray_cluster import RayExecutor
+
+        return RayExecutor(jobs, address)
+    if name == "slurm":
+        from netfl.studies.slurm import SlurmExecutor
+
+        return SlurmExecutor(folder, jobs, slurm_options)
     return ProcessExecutor(jobs)
 
 
@@ -192,9 +200,10 @@ def _print_study(study: Study) -> None:
     counts = {name: len(study.with_status(*statuses)) for name, statuses in _COUNTED.items()}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     click.echo(f"{study.folder}: {told}; results.csv, points/")
-    for point in study.with_status("failed", "kept", "busy"):
+    for point in study.with_status("failed", "kept", "busy", "interrupted"):
         outcome = study.outcomes[point.hash]
-        click.echo(f"{point.hash} ({point.title}): {outcome.status}: {outcome.message}", err=True)
+        if outcome.message:
+            click.echo(f"{point.hash} ({point.title}): {outcome.status}: {outcome.message}", err=True)
     if study.with_status("kept"):
         click.echo("points that failed before are run again with --retry-failed", err=True)
 

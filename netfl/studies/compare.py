@@ -337,11 +337,12 @@ def _when(level: float, workload: str | None) -> _Reader:
 
 
 def _level(members: Sequence[Member]) -> float:
-    """The accuracy whose time is told by default: the highest of 0.5, 0.8, 0.9 and 0.95 that a run reached."""
-    best = max(
-        (value or 0.0 for member in members for name, value in member.figures.items() if name.endswith(".best_accuracy")), default=0.0
-    )
-    return max((level for level in ACCURACY_LEVELS if level <= best), default=ACCURACY_LEVELS[0])
+    """The accuracy whose time is told by default: the highest of 0.5, 0.8, 0.9 and 0.95 that half of the runs reached, or 0.5."""
+    best = [
+        max((value or 0.0 for name, value in member.figures.items() if name.endswith(".best_accuracy")), default=0.0) for member in members
+    ]
+    reached = [level for level in ACCURACY_LEVELS if 2 * sum(each >= level for each in best) >= len(best)]
+    return max(reached, default=ACCURACY_LEVELS[0])
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------------

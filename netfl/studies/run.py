@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import platform
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,10 +29,14 @@ from netfl.studies.folders import unfinished_like, write_whole, written
 from netfl.workloads import Progress, Session
 from netfl.world import collecting_seldom
 
-__all__ = ["Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_folder", "run_loaded"]
+__all__ = ["DiskFullError", "Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_folder", "run_loaded"]
 
 _LOG = logging.getLogger("netfl")
 _STEPS_BETWEEN_LOOKS = 2000
+
+
+class DiskFullError(RunError):
+    """There was no room to write a run; its folder is left unfinished, and the same run goes on once there is."""
 
 
 class InterruptedRunError(RunError):
@@ -137,11 +143,23 @@ def run_loaded(
     """
     started_s = time.perf_counter()
     loaded = loaded.single()
-    with _opened(store) as open_store, _claimed(output, loaded, again) as path:
-        open_store.start_counting()
-        bench = prepare(loaded, open_store, trust_code=trust_code)
-        with _folder(path, loaded, argv) as folder:
-            return _run(bench, _Looks(on_progress, on_tick, interrupt or Interrupt()), folder, started_s)
+    try:
+        with _opened(store) as open_store, _claimed(output, loaded, again) as path:
+            open_store.start_counting()
+            bench = prepare(loaded, open_store, trust_code=trust_code)
+            with _folder(path, loaded, argv) as folder:
+                return _run(bench, _Looks(on_progress, on_tick, interrupt or Interrupt()), folder, started_s)
+    except (OSError, sqlite3.Error) as error:
+        if not _is_full(error):
+            raise
+        raise DiskFullError(f"no room left for '{output}': make room, and run the same command again") from None
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a disk is full, or its owner's share of it."""
+    if isinstance(error, sqlite3.Error):
+        return "disk is full" in str(error)  # an error that SimPy raises again has lost its code
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -158,8 +176,16 @@ def _opened(store: Store | None) -> Iterator[Store]:
 
 
 def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) -> Run:
-    scenario = bench.loaded.scenario
     session = bench.session(folder.trace_path if folder else None, looks.round_ended)
+    try:
+        return _told(bench, session, looks, folder, started_s)
+    except (OSError, sqlite3.Error):
+        session.world.trace.connection.close()
+        raise
+
+
+def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None, started_s: float) -> Run:
+    scenario = bench.loaded.scenario
     trace = session.world.trace
     _LOG.info("run of '%s', seed %d, replicate %d", scenario.name, scenario.seed, scenario.replicate)
     error: NetflError | None = None
@@ -171,6 +197,8 @@ def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) 
         error = InterruptedRunError(f"interrupted at {session.world.now:g} s of simulated time")
     except NetflError as failure:
         reason, error = "failed", failure
+    except (OSError, sqlite3.Error):
+        raise
     except BaseException:
         trace.close()
         raise
@@ -293,6 +321,10 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
             folder.write_status("interrupted")
         raise
     except BaseException as error:
+        if _is_full(error):
+            with suppress(OSError):
+                folder.write_status("interrupted")
+            raise
         _LOG.error("%s", error, exc_info=not isinstance(error, NetflError))
         with suppress(OSError):
             folder.write_status("failed")

@@ -15,7 +15,7 @@ from netfl.errors import NetflError
 from netfl.scenario import load
 from netfl.store import Disk, Store
 from netfl.studies.folders import LockedError, read_json, status_of, write_whole
-from netfl.studies.run import Interrupt, InterruptedRunError, run_loaded
+from netfl.studies.run import DiskFullError, Interrupt, InterruptedRunError, run_loaded
 from netfl.workloads import Progress
 
 __all__ = ["Outcome", "Task", "one_thread", "progress_of", "run_task"]
@@ -100,6 +100,8 @@ def run_task(task: Task, interrupt: Interrupt | None = None, on_tick: Callable[[
             progress.remove()
     except LockedError as error:
         return Outcome(task.hash, "busy", str(error))
+    except DiskFullError as error:
+        return Outcome(task.hash, "interrupted", str(error))
     except (InterruptedRunError, KeyboardInterrupt):
         return Outcome(task.hash, "interrupted")
     except NetflError as error:

@@ -97,7 +97,7 @@ def test_differences_are_paired(runs: list[Path]) -> None:
 
 def test_not_reached_is_a_value_of_its_own(runs: list[Path]) -> None:
     found = compare(runs)
-    # The highest level that some run reached.
+    # The highest level that half of the runs reached.
     assert found.metrics[0] == "time_to_accuracy@0.95"
     coded = found.groups[1].estimates["time_to_accuracy@0.95"]
     assert (coded.n, coded.reached, coded.mean) == (2, 1, None)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from netfl.studies.executors import ProcessExecutor, SerialExecutor
 from netfl.studies.folders import LockedError, locked, status_of
 from netfl.studies.points import plan
 from netfl.studies.sweep import Study, run_plan
+from netfl.trace import Trace
 from tests.workloads.small import training_only
 
 
@@ -253,6 +255,36 @@ def test_an_unwritable_folder_is_named(file: Path, tmp_path: Path) -> None:
     done = netfl("sweep", str(file), "-o", str(tmp_path / "file" / "s"))
     assert done.exit_code == 3
     assert "cannot be written: Not a directory" in done.stderr
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself says that it is full, of a trace that may take 16 pages of 4 KiB."""
+    begin = Trace.__init__
+
+    def small(trace: Trace, path: Path | None = None) -> None:
+        begin(trace, path)
+        trace.connection.execute("PRAGMA max_page_count=16")
+
+    scenario = training_only(training__rounds=60)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trace, "__init__", small)
+        full = run(tmp_path / "s", scenario)
+    assert statuses(full) == ["interrupted"]
+    assert "no room left for" in full.outcomes[full.plan.points[0].hash].message
+    assert status_of(full.point_folder(full.plan.points[0])) == "interrupted"
+    again = run(tmp_path / "s", scenario)
+    assert statuses(again) == ["finished"]
+
+
+def test_a_store_of_another_version_is_named(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with sqlite3.connect(tmp_path / "store" / "store.db") as database:
+        database.execute("PRAGMA user_version=99")
+    database.close()
+    done = CliRunner().invoke(cli, ["sweep", str(file), "-o", str(tmp_path / "s"), "-q"], env={"NETFL_STORE": str(tmp_path / "store")})
+    assert done.exit_code == 1
+    assert "is of version 99" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_run_of_a_study_says_that_it_runs_one(file: Path, tmp_path: Path) -> None:
