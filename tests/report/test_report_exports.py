@@ -186,4 +186,4 @@ def test_mlflow_reads_the_run(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert run.data.metrics["bytes/total"] == 205.0
     assert len(run.data.params) == 100
-    assert (run.info.status, run.info.start_time) == ("FINISHED", 0)
+    assert (run.info.status, run.info.start_time) == ("FINISHED", 1)

@@ -53,7 +53,8 @@ def write_mlflow(
     client = MlflowClient(tracking_uri=target)
     found = client.get_experiment_by_name(experiment)
     identity = found.experiment_id if found is not None else client.create_experiment(experiment)
-    run = client.create_run(identity, start_time=0, run_name=name)
+    # Timestamps are milliseconds from 0; 1 because MLflow takes 0 for now.
+    run = client.create_run(identity, start_time=1, run_name=name)
     chosen = list(settings.items())[:_MOST_SETTINGS]
     client.log_batch(
         run.info.run_id,

@@ -5,3 +5,4 @@ if (data.page === "run") {
   startTimeline();
 } else startSweep();
 document.documentElement.dataset.ready = "yes";
+performance.mark("netfl ready");
