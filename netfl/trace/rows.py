@@ -15,6 +15,7 @@ __all__ = [
     "Evaluation",
     "LinkUse",
     "Outage",
+    "Release",
     "Request",
     "Round",
     "RunEnd",
@@ -31,10 +32,12 @@ class Workload:
     Args:
         workload: its name.
         role: training, serving or background.
+        dense_bytes: length of its model as a message of float32; 0 where it trains none.
     """
 
     workload: str
     role: str
+    dense_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +160,25 @@ class Round:
     failed: int
     skipped: int = 0
     version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """What the client that uploaded most often has let out under differential privacy; written at the run's end.
+
+    Args:
+        workload: the training workload, whose codecs of updates spend privacy.
+        epsilon: spent on each coordinate that is let out; infinite if one stage lets the values themselves through.
+        released: how many coordinates an update lets out.
+        num_values: coordinates of the model.
+        rounds: how many updates it has sent, those that never arrived too.
+    """
+
+    workload: str
+    epsilon: float
+    released: int
+    num_values: int
+    rounds: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,6 +342,7 @@ ROW_TYPES: dict[str, type] = {
     "computations": Computation,
     "rounds": Round,
     "evaluations": Evaluation,
+    "releases": Release,
     "requests": Request,
     "outages": Outage,
     "link_use": LinkUse,

@@ -244,6 +244,7 @@ class _Server:
         stream = self._world.streams.stream("uplink", training.name, client, turn)
         pipeline = self._uplink.at_round(turn)
         encoded = values.encode(pipeline, update, self._residuals.get(client), stream, self._feedback, self._settings.residual_decay)
+        training.released(client, pipeline)
         upload = training.send(client, server, "update", training.payload_bytes(pipeline, encoded), label)
         yield upload
         oldest = self._settings.max_staleness

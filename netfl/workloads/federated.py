@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from netfl.errors import CodecError, NetflError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.store import Recipe
-from netfl.trace import Evaluation, Round
+from netfl.trace import Evaluation, Release, Round
 from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.delays import DELAYS, Delay
 from netfl.workloads.divergence import check_losses, diverged
@@ -150,6 +151,7 @@ class Training:
         self.version = 0
         self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
         self._unsettled: list[Recipe] = []
+        self._releases: Counter[str] = Counter()
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
 
@@ -192,6 +194,23 @@ class Training:
         """Length of a model's or an update's encoding, in closed form where there is one."""
         stated = pipeline.encoded_bytes(self.session.task.num_parameters)
         return int(self.force(values.payload_bytes(encoded))) if stated is None else stated
+
+    def released(self, client: str, pipeline: Pipeline) -> None:
+        """A client sends an update; what its codecs spend of privacy is written down at the end."""
+        if pipeline.epsilon_per_coordinate is not None:
+            self._releases[client] += 1
+            if self._releases.total() == 1:
+                self.session.at_end(lambda: self._record_releases(pipeline))
+
+    def _record_releases(self, pipeline: Pipeline) -> None:
+        epsilon, num_values = pipeline.epsilon_per_coordinate, self.session.task.num_parameters
+        assert epsilon is not None
+        self.world.trace.append(
+            Release(
+                workload=self.name, epsilon=epsilon, released=pipeline.most_kept(num_values), num_values=num_values,
+                rounds=max(self._releases.values()),
+            )
+        )  # fmt: skip
 
     def aggregation_work(self, num_updates: int) -> Work:
         """Adding up that many updates: two operations a value, each read once, the model read and written."""

@@ -244,6 +244,7 @@ class Hub:
         decay = training.settings.residual_decay
         encoded = values.encode(pipeline, update, self._residuals.get(member), stream, self._feedback, decay)
         upload_bytes = training.payload_bytes(pipeline, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        training.released(member, pipeline)
         upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload
         if upload.delivered and not cohort.closed:
