@@ -30,7 +30,7 @@ class GumbelTopK(PlacedValues):
     Args:
         fraction: share of values kept; above 0, at most 1.
         clip: values are clipped to this magnitude first; above 0.
-        epsilon: spent on each draw; above 0. Larger than any other number of the run, it is plain top-k of the clipped values.
+        epsilon: spent on each draw; above 0. As it grows, the choice becomes plain top-k of the clipped values.
         indices: how the places are written: plain, coordinates, elias_gamma, elias_delta, rice or bitmap.
     """
 
