@@ -33,6 +33,7 @@ DOORS = {
     "rich": {"cli", "report"},
     "torch": {"learning", "placement"},
     "sklearn": {"learning"},
+    "dp_accounting": {"learning"},
     "PIL": {"learning"},
     "datasets": {"learning"},
     "flwr_datasets": {"learning"},
