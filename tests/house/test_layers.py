@@ -35,6 +35,7 @@ DOORS = {
     "torch": {"learning", "placement"},
     "sklearn": {"learning"},
     "scipy": {"placement", "learning", "report"},
+    "dp_accounting": {"learning"},
     "PIL": {"learning"},
     "datasets": {"learning"},
     "flwr_datasets": {"learning"},
