@@ -141,6 +141,7 @@ MODELS = Family(
         "transformer": "netfl.learning.zoo.sequences:Transformer",
         "slicenet_mlp": "netfl.learning.zoo.crowd:SliceNetMlp",
         "slicenet_cnn": "netfl.learning.zoo.crowd:SliceNetCnn",
+        "pruned": "netfl.learning.pruning:Pruned",
         "python": "netfl.learning.zoo.python:PythonModel",
     },
 )

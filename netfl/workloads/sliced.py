@@ -212,7 +212,7 @@ class _Crowd:
 
     def run(self) -> Process:
         self.session.at_end(self._book_what_is_under_way)
-        self.world.trace.append(WorkloadRow(workload=f"{self.name}/server", role="training"))
+        self.world.trace.append(WorkloadRow(workload=f"{self.name}/server", role="training", dense_bytes=self.session.dense_bytes))
         self.world.keep(self.settings.server, self.name, 4 * self.sliced.net.num_parameters)
         feed = self.session.feeds[self.name]
         feed.publish(0, self.initial)
