@@ -134,7 +134,7 @@ function startNetwork() {
       }
       pen.fillStyle = downSites.has(number) ? tones.ground : tierTones[tier];
       pen.strokeStyle = downSites.has(number) ? tones.down : tones.ground;
-      pen.lineWidth = 1.5;
+      pen.lineWidth = Math.min(1.5, radius * 0.3);
       mark(pen, tier, x, y, wide);
       pen.fill();
       pen.stroke();
