@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from netfl.cli.output import exits
+
 __all__ = ["export_command", "report_command"]
 
 _FORMATS = ("chrome-trace", "csv", "parquet", "tensorboard", "mlflow")
@@ -21,9 +23,7 @@ def report_command(folder: Path, output: Path | None) -> None:
       netfl report runs/smart-building/20260101T120000Z-1a2b3c
       netfl report sweeps/bandwidth-codec -o report.html
     """
-    from netfl.cli.commands import _exits
-
-    with _exits(False):
+    with exits(False):
         from netfl.studies.reports import report
 
         page = report(folder)
@@ -45,9 +45,7 @@ def export_command(folder: Path, form: str, output: str) -> None:
       netfl export RUN --format tensorboard -o logs/run-1
       netfl export RUN --format mlflow -o mlruns
     """
-    from netfl.cli.commands import _exits
-
-    with _exits(False):
+    with exits(False):
         from netfl.studies.reports import export
 
         for written in export(folder, form, output):

@@ -27,12 +27,14 @@ MAY_LOOK_SIDEWAYS = {0}
 
 DOORS = {
     "simpy": {"network", "compute", "world", "workloads"},
+    "pymetis": {"learning"},
     "networkx": {"network", "placement", "learning"},
     "yaml": {"scenario"},
     "click": {"cli"},
     "rich": {"cli", "report"},
     "torch": {"learning", "placement"},
     "sklearn": {"learning"},
+    "scipy": {"placement", "learning", "report"},
     "PIL": {"learning"},
     "datasets": {"learning"},
     "flwr_datasets": {"learning"},
