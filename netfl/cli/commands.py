@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -18,6 +18,9 @@ from netfl.cli.caching import cache_group
 from netfl.cli.comparing import compare_command
 from netfl.cli.sweeping import sweep_command
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from netfl.scenario.expand import Built
 
 __all__ = ["cli", "console", "exits", "print_json"]
 
@@ -112,13 +115,13 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
     A topology is netfl's YAML, GraphML, node-link JSON or CAIDA as-rel lines.
     What needs data or torch (shards, memory for the model) is checked by `run`, before anything is written.
     """
-    from netfl.scenario import is_topology, load, load_topology
+    from netfl.scenario import is_topology, load_topology
 
     problems: list[Problem] = []
     filled: dict[str, list[str]] = {}
     for file in files:
         try:
-            built = load_topology(file) if is_topology(file) else load(file).built
+            built = load_topology(file) if is_topology(file) else _checked(file)
             filled[str(file)] = list(built.filled)
             if not as_json:
                 click.echo("\n  ".join([f"{file}: ok", *built.filled]))
@@ -131,6 +134,18 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
         _print_problems(problems)
     if problems:
         sys.exit(EXIT_INVALID)
+
+
+def _checked(file: Path) -> Built:
+    """The topology of a scenario that passed its checks, every point of its sweep included."""
+    from netfl.scenario import load
+
+    loaded = load(file)
+    if loaded.scenario.sweep is not None:
+        from netfl.studies.points import plan
+
+        plan(file)
+    return loaded.built
 
 
 @cli.command("schema")
