@@ -97,15 +97,26 @@ class _Refusing(Store):
         super().__init__(disk=disk, refuses=True)
         self._into = into
 
+    def find(self, wanted: Recipe) -> Any:
+        """See `Store`."""
+        self._note(wanted)
+        found = super().find(wanted)
+        if found is not None:
+            self._into.found[wanted.function.name] += 1
+        return found
+
     def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
         """See `Store`."""
         for each in wanted:
-            _describe(each, self._into.recipes)
-            if not self._into.forced or each.key != self._into.forced[-1]:
-                self._into.forced.append(each.key)
+            self._note(each)
         found = super().force_all(wanted)
         self._into.found.update(each.function.name for each in wanted)
         return found
+
+    def _note(self, wanted: Recipe) -> None:
+        _describe(wanted, self._into.recipes)
+        if not self._into.forced or wanted.key != self._into.forced[-1]:
+            self._into.forced.append(wanted.key)
 
 
 def _describe(wanted: Recipe, into: dict[bytes, _Description]) -> None:
