@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
-from netfl.codecs import Pipeline, Stage, Vector
+from netfl.codecs import Pipeline, Stage, Vector, encode_with_feedback
 from netfl.errors import CodecError, NetflError
 from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
 from netfl.placement import Hop, Node, Path, Placement, Profile, Tier, estimate
@@ -25,31 +27,49 @@ __all__ = ["check_aggregator", "check_codec", "check_planner"]
 _Result = TypeVar("_Result")
 
 
-def check_codec(codec: Pipeline | Stage, *, counts: Sequence[int] = (0, 1, 7, 8, 9, 1000), fuzz: int = 100, seed: int = 0) -> None:
+def check_codec(
+    codec: Pipeline | Stage,
+    *,
+    counts: Sequence[int] = (0, 1, 7, 8, 9, 1000),
+    fuzz: int = 100,
+    draws: int = 400,
+    seed: int = 0,
+) -> None:
     """Check that a pipeline, or a stage alone, keeps the contract of `Pipeline`.
 
     Its decoder uses only the bytes and the settings; the length that it states is the length that it makes; its error is within
-    its bound; equal generators give equal bytes; the input stays as it is; bytes that no encoder made raise CodecError and
-    nothing else.
+    its bound; equal generators give equal bytes; the input stays as it is; what it says of its mean is so, within 4 standard
+    errors of each value and of the mean of all; error feedback neither loses nor makes anything; bytes that no encoder made
+    raise CodecError and nothing else, and take no more memory than the vector and the bytes account for.
 
     Args:
         codec: what to check.
-        counts: lengths of the vectors to try; each is tried with several kinds of values.
+        counts: lengths of the vectors to try; each is tried with several kinds of values. A pipeline with shapes is tried with
+            vectors of its tensors alone.
         fuzz: how many changed payloads to decode for each vector.
+        draws: how many encodings the mean is taken of, if the codec says that it is right.
         seed: of the values and the changes.
 
     Raises:
         AssertionError: a sentence that says which law broke, for what vector.
     """
     pipeline = codec if isinstance(codec, Pipeline) else Pipeline((codec,))
+    if pipeline.shapes:
+        counts = (sum(math.prod(shape) for shape in pipeline.shapes),)
     receiver = pickle.loads(pickle.dumps(pipeline))
     generator = np.random.default_rng(seed)
     for count in counts:
         for kind, values in _vectors(count, generator):
             _check_vector(pipeline, receiver, values, f"a vector of {count} values ({kind})", seed)
-        payload = pipeline.encode(generator.normal(size=count).astype(np.float32), generator)
+        normal = generator.normal(size=count).astype(np.float32)
+        _check_feedback(pipeline, normal, f"a vector of {count} values (normal)", seed)
+        payload = pipeline.encode(normal, generator)
         for wrong in _wrong_payloads(payload, generator, fuzz):
             _check_wrong(receiver, wrong)
+            _check_memory(receiver, wrong, count)
+    up_to = pipeline.unbiased_up_to
+    if up_to is not None and not pipeline.lossless:
+        _check_mean(pipeline, up_to, counts[0] if pipeline.shapes else 64, draws, generator)
 
 
 def _vectors(count: int, generator: np.random.Generator) -> Iterator[tuple[str, Vector]]:
@@ -81,6 +101,61 @@ def _check_vector(pipeline: Pipeline, receiver: Pipeline, values: Vector, what: 
     if bound is not None and len(values):
         error = float(np.abs(decoded.astype(np.float64) - values.astype(np.float64)).max())
         assert error <= bound, f"the error must be at most {bound} for {what}, but was {error}"
+
+
+def _check_mean(pipeline: Pipeline, up_to: float, count: int, draws: int, generator: np.random.Generator) -> None:
+    """The mean of many encodings is the vector, value by value and over all values.
+
+    Beside 4 standard errors stands the other term of Bernstein's inequality, for values that change rarely and then much.
+    """
+    magnitude = min(up_to, 2.0)
+    values = np.clip(generator.normal(size=count) * magnitude / 2, -magnitude, magnitude).astype(np.float32)
+    errors_DN = np.stack([pipeline.decode(pipeline.encode(values, generator)) for _ in range(draws)]).astype(np.float64) - values
+    for errors_DX, what in ((errors_DN, "each value"), (errors_DN.mean(axis=1, keepdims=True), "the mean of all values")):
+        standard_errors_X = errors_DX.std(axis=0, ddof=1) / math.sqrt(draws)
+        rare = 4**2 / 3 * float(np.abs(errors_DX).max(initial=0.0)) / draws
+        off_X = np.abs(errors_DX.mean(axis=0))
+        assert (off_X <= 4 * standard_errors_X + rare + 1e-6 * magnitude).all(), (
+            f"the codec states that the mean of its results is the value, but over {draws} encodings {what} is off: "
+            f"{float(off_X.max())} at most, with standard errors of {float(standard_errors_X.max())} at most"
+        )
+
+
+def _check_feedback(pipeline: Pipeline, values: Vector, what: str, seed: int) -> None:
+    """What was sent, without the noise of a release, and what is owed make up what was put in."""
+    count = len(values)
+    put_in, sent = np.zeros(count), np.zeros(count)
+    velocity = np.zeros(count, np.float32)
+    residual: Vector | None = None
+    largest = 0.0
+    for round_ in range(3):
+        encoded = encode_with_feedback(pipeline, values, residual, np.random.default_rng((seed, round_)))
+        made = pipeline.encode_fully(encoded.input[:count], np.random.default_rng((seed, round_)))
+        assert made.payload == encoded.payload, f"error feedback must encode its input, but did not for {what}"
+        residual = encoded.residual
+        velocity = np.float32(pipeline.momentum or 0.0) * velocity + values
+        put_in += velocity
+        velocity = residual[count:] if pipeline.momentum is not None else velocity
+        sent += made.sent
+        largest = max(largest, *(float(np.abs(each).max(initial=0.0)) for each in (encoded.input, residual, made.sent)))
+        off = float(np.abs(sent + residual[:count] - put_in).max(initial=0.0))
+        assert off <= 32 * largest * 2.0**-24, (
+            f"what was sent and what is owed must make up what was put in, but differ by {off} for {what}"
+        )
+
+
+def _check_memory(receiver: Pipeline, data: bytes, count: int) -> None:
+    """A receiver that knows the count takes memory for that many values and for the bytes that came, whatever they say."""
+    limit = 2**20 + 512 * (count + len(data))
+    tracemalloc.start()
+    try:
+        receiver.decode(data, count)
+    except CodecError:
+        pass
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak <= limit, f"decode took {peak} bytes of memory for {len(data)} bytes that may hold {count} values: {data[:40].hex()}..."
 
 
 def _attempt(law: str, what: str, action: Callable[[], _Result]) -> _Result:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netfl.cli.output import console, exits, print_json
 from netfl.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def place_command(
       netfl place scenarios/split-inference.yaml --planner all
       netfl place FILE --planner mincut --planner upload --objective energy --png placements.png
     """
-    from netfl.cli.commands import _console, _exits, _print_json
-
-    with _exits(as_json):
+    with exits(as_json):
         from netfl.studies.placing import compare
 
         if png is not None and png.suffix.lower() != ".png":
@@ -62,9 +61,9 @@ def place_command(
 
             draw_placements([(_heading(found, group), _bars(group)) for group in found.groups], png)
         if as_json:
-            _print_json(_as_document(found))
+            print_json(_as_document(found))
         else:
-            _console().print(_tables(found))
+            console().print(_tables(found))
             if png is not None:
                 click.echo(f"\n{png}: where the time of one request goes", err=True)
 

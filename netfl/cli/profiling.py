@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from netfl.cli.output import console, exits
 from netfl.errors import NetflError
 from netfl.placement.profile import Profile
 
@@ -49,16 +50,14 @@ def profile_command(
       netfl profile resnet --input 3,32,32 --classes 10 --device pi-4
       netfl profile torchvision.models:resnet18 --input 3,224,224 --classes 1000 --trust-code -o resnet18.json
     """
-    from netfl.cli.commands import _console, _exits
-
-    with _exits(as_json):
+    with exits(as_json):
         profile = _profile(model, settings, data, sample, classes, measure, _pairs(rename), trust_code)
         if output is not None:
             output.write_text(profile.to_json() + "\n", encoding="utf-8")
         if as_json:
             click.echo(profile.to_json())
         else:
-            _console().print(profile_table(profile, devices))
+            console().print(profile_table(profile, devices))
 
 
 def profile_table(profile: Profile, devices: Iterable[str] = ()) -> Any:

@@ -58,10 +58,11 @@ class Bench:
             streams=self.streams,
             trace=Trace(trace_path),
         )
-        session = Session(world, self.store, self.task, scenario.stop.accuracy, on_progress)
+        session = Session(world, self.store, self.task, scenario.stop.accuracy, on_progress, alone=len(scenario.workloads) == 1)
         session.rehearse = self.rehearsal
         for name, workload in scenario.workloads.items():
-            world.trace.append(Workload(workload=name, role=workload.role))
+            dense_bytes = session.dense_bytes if workload.role == "training" else 0
+            world.trace.append(Workload(workload=name, role=workload.role, dense_bytes=dense_bytes))
         # Training comes first: its feeds of models must be there when serving looks for them.
         trainings_first = sorted(scenario.workloads.items(), key=lambda item: not item[1].ends)
         processes = {name: world.env.process(workload.start(session, name)) for name, workload in trainings_first}

@@ -160,6 +160,6 @@ def _infer(calls: Calls) -> list[Answers]:
 
 
 _PROFILE = Function("profile", 2, _profile, FactForm(Profile.to_json, Profile.from_json))
-_SERVED = Function("served", 1, _served)
+_SERVED = Function("served", 2, _served)
 _SERVED_BYTES = Function("served_bytes", 1, _served_bytes, FactForm(list, tuple))
-_INFER = Function("infer", 2, _infer, FactForm(Answers.to_plain, Answers.from_plain))
+_INFER = Function("infer", 3, _infer, FactForm(Answers.to_plain, Answers.from_plain))

@@ -10,6 +10,7 @@ from typing import Any
 
 import simpy
 
+from netfl.codecs import Pipeline
 from netfl.compute import DeviceProfile, Work
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 from netfl.learning import values
@@ -171,6 +172,7 @@ class Session:
         task: what is learnt; None in a scenario without data and model.
         target_accuracy: end the run once a global model reaches it; None for never.
         on_progress: called at the end of every round.
+        alone: whether the run has one workload only, so that nobody else uses its devices and links.
     """
 
     def __init__(
@@ -180,7 +182,9 @@ class Session:
         task: Task | None,
         target_accuracy: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.world = world
         self.store = store
         self._task = task
@@ -196,6 +200,13 @@ class Session:
         """What is learnt; the checks before a run make sure that there is one where it is needed."""
         assert self._task is not None
         return self._task
+
+    @property
+    def dense_bytes(self) -> int:
+        """Length of the task's model as a message of float32."""
+        length = Pipeline(()).encoded_bytes(self.task.num_parameters)
+        assert length is not None
+        return length
 
     def at_end(self, close: Callable[[], None]) -> None:
         """Have something called when the run has ended, before the world closes its books."""
