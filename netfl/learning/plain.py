@@ -79,8 +79,9 @@ def train(
     rule: Rule,
     device: str = "cpu",
     offset: npt.NDArray[Any] | None = None,
-) -> tuple[npt.NDArray[Any], float, float]:
-    """Train one client; returns its vector (P,) and the means of losses and of squared losses over the last epoch.
+) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+    """Train one client; returns its vector (P,), and means over the last epoch of losses and of squared losses, and the mean loss of
+    the last batch.
 
     Args:
         module: any module from samples to logits, on the CPU; its parameters are overwritten.
@@ -111,7 +112,7 @@ def train(
     penalise = gradient_of(rule)
     watch = None if penalise is None else LastLinear(module)
     update = updates_of(rule, stacked, np.array([steps_an_epoch * len(orders)]), offsets=offsets)(slice(0, 1))
-    total = squares = 0.0
+    total = squares = last = 0.0
     for epoch, order in enumerate(orders):
         total = squares = 0.0
         inputs_e, labels_e = torch.from_numpy(inputs[order]).to(device), torch.from_numpy(labels[order]).to(device)
@@ -131,12 +132,13 @@ def train(
                     unused = torch.zeros_like(parameters[index]) if gradient is None else gradient
                     update.add(index, unused.unsqueeze(0))
                 update.finish(np.array([epoch * steps_an_epoch + step]))
-            total += loss.item() * len(batch_labels)
+            last = loss.item()
+            total += last * len(batch_labels)
             each = functional.cross_entropy(logits.detach().double(), batch_labels, reduction="none")
             squares += each.square().sum().item()
     if watch is not None:
         watch.close()
-    return to_vector(module.to("cpu")), total / len(labels), squares / len(labels)
+    return to_vector(module.to("cpu")), (total / len(labels), squares / len(labels), last)
 
 
 def evaluate(module: torch.nn.Module, inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -80,6 +80,7 @@ class FitResult:
         num_samples: in the shard.
         num_steps: of the optimiser.
         mean_square_loss: the mean of the squares of those losses.
+        last_batch_loss: the mean of those of the last batch.
     """
 
     model: Floats
@@ -87,6 +88,7 @@ class FitResult:
     num_samples: int
     num_steps: int
     mean_square_loss: float
+    last_batch_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class _Epochs:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
         _check(jobs, sample_shape, stacked.num_parameters(path.plan), takes_tokens=path.kind != "chain")
         with one_thread():
-            vectors, losses, squares = stacked.train(
+            vectors, losses = stacked.train(
                 path.plan,
                 [job.start for job in jobs],
                 [job.inputs for job in jobs],
@@ -198,8 +200,8 @@ class _Epochs:
                 offsets=[job.offset for job in jobs if job.offset is not None],
             )
         return [
-            FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square)
-            for job, vector, loss, square in zip(jobs, vectors, losses, squares, strict=True)
+            FitResult(vector, mean, len(job.labels), self.steps(len(job.labels)), square, last)
+            for job, vector, (mean, square, last) in zip(jobs, vectors, losses.tolist(), strict=True)
         ]
 
     def fit_one_by_one(self, model: Model, sample_shape: tuple[int, ...], num_classes: int, jobs: Sequence[FitJob]) -> list[FitResult]:
@@ -218,7 +220,7 @@ class _Epochs:
         _check(jobs, sample_shape, sum(parameter.numel() for parameter in module.parameters()), takes_tokens=True)
         with plain.one_thread(), plain.repeatable_cuda() if self.device == "cuda" else contextlib.nullcontext():
             for job, orders in zip(jobs, _orders(jobs, self.epochs), strict=True):
-                vector, loss, square = plain.train(
+                vector, (mean, square, last) = plain.train(
                     module,
                     job.start,
                     job.inputs,
@@ -230,7 +232,7 @@ class _Epochs:
                     device=self.device,
                     offset=job.offset,
                 )
-                results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square))
+                results.append(FitResult(vector, mean, len(job.labels), self.steps(len(job.labels)), square, last))
         return results
 
 

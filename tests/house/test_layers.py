@@ -27,6 +27,7 @@ MAY_LOOK_SIDEWAYS = {0}
 
 DOORS = {
     "simpy": {"network", "compute", "world", "workloads"},
+    "pymetis": {"learning"},
     "networkx": {"network", "placement", "learning"},
     "yaml": {"scenario"},
     "click": {"cli"},
@@ -34,10 +35,12 @@ DOORS = {
     "torch": {"learning", "placement"},
     "sklearn": {"learning"},
     "dp_accounting": {"learning"},
+    "scipy": {"placement", "learning", "report"},
     "PIL": {"learning"},
     "datasets": {"learning"},
     "flwr_datasets": {"learning"},
-    "pyarrow": {"learning"},
+    "pyarrow": {"learning", "report"},
+    "mlflow": {"report"},
     "matplotlib": {"report"},
     "pydantic": {"scenario", "parts", "units"},
     "pydantic_core": {"parts", "units"},
