@@ -52,8 +52,9 @@ def train(
     learning_rate: float,
     clip_norm: float,
     noise_multiplier: float,
-) -> tuple[npt.NDArray[Any], float, float]:
-    """Train one client; its vector (P,), and the means of losses and of squared losses over the samples of the last epoch's steps.
+) -> tuple[npt.NDArray[Any], float, float, float]:
+    """Train one client; its vector (P,), the means of losses and of squared losses over the samples of the last epoch's steps, and the
+    mean loss of the last step's.
 
     Raises:
         ValueError: the job's arrays do not fit the model or each other, or it has an offset, or there are no gradients by sample.
@@ -86,4 +87,4 @@ def train(
             if step >= steps - steps_an_epoch:
                 losses += sample_losses.tolist()
         vector = to_vector(module)
-    return vector, float(np.mean(losses)), float(np.mean(np.square(losses)))
+    return vector, float(np.mean(losses)), float(np.mean(np.square(losses))), float(np.mean(losses[-batch_size:]))

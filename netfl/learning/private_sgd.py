@@ -59,12 +59,12 @@ class DpSgd:
         results = []
         for job in jobs:
             count = len(job.labels)
-            vector, loss, square = per_sample.train(
+            vector, loss, square, last = per_sample.train(
                 model, sample_shape, num_classes, job, steps=self.steps(count), batch_size=min(self.batch_size, count),
                 learning_rate=self.learning_rate, clip_norm=self.clip_norm, noise_multiplier=self.noise_multiplier,
                 steps_an_epoch=self.steps(count) // self.epochs,
             )  # fmt: skip
-            results.append(FitResult(vector, loss, count, self.steps(count), square))
+            results.append(FitResult(vector, loss, count, self.steps(count), square, last))
         return results
 
     def epsilon(self, num_samples: int, rounds: int, delta: float) -> float:
