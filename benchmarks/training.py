@@ -1,77 +1,139 @@
-"""Batched local training against a plain PyTorch loop over the same clients, shuffles and steps.
+"""Local training of many clients: netfl against a plain PyTorch loop, pfl-research, FedJAX and Flower.
 
-    python benchmarks/training.py [--json] [--pairs N]
+    python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,paths]
 
-A case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop, on one
-thread. netfl and the plain loop run in turns in one process, a few rounds each a pair; figures are seconds a round, medians
-over the pairs, and the ratio is the median of the pairs' ratios (above 1 where netfl is faster). The plain loop is what a
-user would write: load_state_dict, torch.optim.SGD, cross_entropy, backward, sliced batches, a weighted mean of state dicts.
-It gets its shuffles for nothing; netfl draws its own.
+Table `rounds`: a case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop.
+netfl, the plain loop and the peers run in turns, a few rounds each a turn; figures are seconds of wall time a round, medians over
+the turns, and the ratio is the median of the turns' ratios (above 1 where netfl is faster). One thread, unless the case says that
+two may work: netfl then has one worker process beside its own, FedJAX two cores, Flower two actors (it has them always); the plain
+loop and pfl have one. The plain loop is what a user would write: load_state_dict, torch.optim.SGD, cross_entropy, backward, sliced
+batches, a weighted mean of state dicts. It gets its shuffles for nothing; netfl and FedJAX draw their own.
+
+Peers run from virtual environments of their own, which `--peers` makes in a folder (a cache folder by default) by pip from the
+package index, once; `requirements` below says what is installed. A peer that is absent is said with the reason.
+
+Table `whole`: whole rounds by `netfl.run` of a star of devices, with the simulated network, the trace and the cohort's selection, but
+without evaluation; the difference of a long and a short run, divided by the rounds between. The baseline is the plain loop over the
+same clients and shards.
+
+Table `paths`: small networks that are no chains, by netfl and by the plain loop, and by `torch.func.vmap` of `functional_call`
+(equal shards of 100 samples for ten clients; vmap gets its parameters stacked and its batches cut).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+import venv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import training_case
 from torch.nn import functional
 
-from netfl.learning.aggregate import Mean
-from netfl.learning.data import Dataset, Digits
-from netfl.learning.models import Cnn, Mlp, Model, initial, load_vector, to_vector
+import netfl
+from netfl.learning.aggregators import Contributions, Mean
+from netfl.learning.data import Digits
+from netfl.learning.models import initial, load_vector, to_vector
 from netfl.learning.partition import Dirichlet
+from netfl.learning.paths import path_of
 from netfl.learning.trainer import FitJob, Sgd, fit
 from netfl.randomness import Streams
+from netfl.store import Store
 
+HERE = Path(__file__).resolve().parent
 STREAMS = Streams(seed=1)
 SGD = Sgd(learning_rate=0.1, epochs=1, batch_size=10)
-ROUNDS = 5
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
+    """A round of `per_round` of `num_clients` clients; `rounds` of them a turn."""
+
     name: str
-    model: Model
+    model: training_case.Network
     num_clients: int
     per_round: int
+    processes: int
+    rounds: int
 
 
 CASES = [
-    Case("mlp100", Mlp(hidden=(64,)), 100, 10),
-    Case("mlp1000", Mlp(hidden=(64,)), 1000, 100),
-    Case("cnn100", Cnn(channels=(8, 16)), 100, 10),
-    Case("cnn1000", Cnn(channels=(8, 16)), 1000, 100),
-    Case("100 clients mlp", Mlp(hidden=(64,)), 100, 100),
+    Case("mlp100", training_case.Network("mlp"), 100, 10, 1, 5),
+    Case("mlp1000", training_case.Network("mlp"), 1000, 100, 1, 5),
+    Case("cnn100", training_case.Network("cnn"), 100, 10, 1, 5),
+    Case("cnn1000", training_case.Network("cnn"), 1000, 100, 2, 3),
+    Case("lenet", training_case.Network("lenet"), 100, 10, 2, 1),
 ]
 
 
-def jobs_of(case: Case, data: Dataset) -> list[FitJob]:
-    """One round's jobs. With more clients than 100, samples are drawn with replacement so that shards keep their mean length."""
-    count = len(data.train_labels)
-    samples = np.arange(count)
-    if case.num_clients > 100:
-        samples = STREAMS.generator("samples").integers(0, count, count * case.num_clients // 100)
-    labels = data.train_labels[samples]
-    shards = Dirichlet(alpha=0.5).split(labels, case.num_clients, data.num_classes, STREAMS.stream("partition"))
+@dataclass(frozen=True)
+class Peer:
+    """Another simulator: what pip installs for it, and its side of the wire."""
+
+    name: str
+    requirements: tuple[str, ...]
+    script: str
+
+
+TORCH = "torch>=2.6,<2.14"
+PEERS = [
+    Peer("pfl", ("pfl==0.6.0", TORCH), "training_pfl.py"),
+    Peer("FedJAX", ("fedjax==0.0.17",), "training_fedjax.py"),
+    Peer("Flower", ("flwr[simulation]==1.41.0", TORCH), "training_flower.py"),
+]
+
+
+def shards_of(case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every client's samples: digits for the small networks, 60,000 rows of noise for LeNet.
+
+    With more clients than 100, digits are drawn with replacement so that shards keep their mean length.
+    """
+    if case.model.kind == "lenet":
+        rng = STREAMS.generator("rows")
+        inputs, labels = rng.random((60_000, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, 60_000)
+    else:
+        data = Digits().load(STREAMS.stream("data"))
+        samples = np.arange(len(data.train_labels))
+        if case.num_clients > 100:
+            samples = STREAMS.generator("samples").integers(0, len(samples), len(samples) * case.num_clients // 100)
+        inputs, labels = data.train_inputs[samples], data.train_labels[samples]
+    parts = Dirichlet(alpha=0.5).split(labels, case.num_clients, 10, STREAMS.stream("partition"))
+    return [(inputs[part], labels[part]) for part in parts]
+
+
+def jobs_of(case: Case) -> list[FitJob]:
+    """One round's jobs."""
+    shards = shards_of(case)
     chosen = np.sort(STREAMS.generator("round").choice(case.num_clients, case.per_round, replace=False))
-    start = initial(case.model, data.sample_shape, data.num_classes, STREAMS.stream("model"))
-    return [
-        FitJob(start, data.train_inputs[samples[shards[client]]], labels[shards[client]], STREAMS.stream("fit", f"client-{client}", 1))
-        for client in chosen
-    ]
+    start = initial(case.model, shards[0][0].shape[1:], 10, STREAMS.stream("model"))
+    return [FitJob(start, *shards[client], STREAMS.stream("fit", f"client-{client}", 1)) for client in chosen]
 
 
-def with_netfl(case: Case, data: Dataset, jobs: Sequence[FitJob]) -> np.ndarray:
+def with_netfl(case: Case, jobs: Sequence[FitJob]) -> np.ndarray:
     """A round by netfl."""
-    results = fit(SGD, case.model, data.sample_shape, data.num_classes, jobs)
+    results = fit(SGD, case.model, jobs[0].inputs.shape[1:], 10, jobs, workers=case.processes)
     updates = [result.model - job.start for job, result in zip(jobs, results, strict=True)]
-    return Mean().aggregate(jobs[0].start, updates, [result.num_samples for result in results])
+    contributions = Contributions(
+        updates=updates,
+        num_samples=[result.num_samples for result in results],
+        steps=[result.num_steps for result in results],
+        num_clients=case.num_clients,
+    )
+    return Mean().aggregate(jobs[0].start, {}, contributions).model
 
 
 def with_plain_loop(module: torch.nn.Module, jobs: Sequence[FitJob], orders: Sequence[np.ndarray]) -> np.ndarray:
@@ -95,49 +157,319 @@ def with_plain_loop(module: torch.nn.Module, jobs: Sequence[FitJob], orders: Seq
     return to_vector(module)
 
 
-def measure(case: Case, data: Dataset, pairs: int) -> dict[str, str | float]:
-    """One row."""
-    jobs = jobs_of(case, data)
-    module = case.model.build(data.sample_shape, data.num_classes)
+def timed(run: Callable[[], Any], count: int) -> float:
+    """Seconds of wall time a call."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - begin) / count
+
+
+# --- peers ----------------------------------------------------------------------------------------------------------------
+
+
+def installed(peer: Peer, folder: Path) -> Path:
+    """The Python of a peer's environment, which is made if it is not there.
+
+    Raises:
+        OSError: pip could not install it.
+    """
+    home = folder / f"{peer.name.lower()}-{sys.version_info[0]}.{sys.version_info[1]}"
+    python = home / "bin" / "python"
+    if not (home / "done").exists():
+        print(f"installing {peer.name} into {home}", file=sys.stderr, flush=True)
+        venv.EnvBuilder(with_pip=True, clear=True).create(home)
+        done = subprocess.run([python, "-m", "pip", "install", "-q", *peer.requirements], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"pip: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        (home / "done").touch()
+    return python
+
+
+class Running:
+    """A peer at work on a case, in its own process."""
+
+    def __init__(self, python: Path, script: str, case_path: Path) -> None:
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [python, HERE / script, case_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+        )
+        self.answer()
+
+    def answer(self) -> Row:
+        """What it says next.
+
+        Raises:
+            OSError: it ended instead.
+        """
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("#"):
+                answer: Row = json.loads(line[1:])
+                if "error" in answer:
+                    raise OSError(answer["error"])
+                return answer
+        self.log.seek(0)
+        raise OSError((self.log.read().strip().splitlines() or ["it ended without a word"])[-1])
+
+    def seconds(self, count: int) -> float:
+        """Wall time a round of so many."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        return float(self.answer()["seconds"])
+
+    def end(self) -> None:
+        """Let it go."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
+    """A case against the plain loop and every peer."""
+    jobs = jobs_of(case)
+    module = training_case.module(case.model.kind)
     orders = [torch.from_numpy(np.random.default_rng(1).permutation(len(job.labels))) for job in jobs]
-    with_netfl(case, data, jobs)
-    with_plain_loop(module, jobs, orders)
-    netfl_s, baseline_s = [], []
-    for _ in range(pairs):
-        begin = time.perf_counter()
-        for _ in range(ROUNDS):
-            with_netfl(case, data, jobs)
-        middle = time.perf_counter()
-        for _ in range(ROUNDS):
-            with_plain_loop(module, jobs, orders)
-        netfl_s.append((middle - begin) / ROUNDS)
-        baseline_s.append((time.perf_counter() - middle) / ROUNDS)
+    difference = abs(with_netfl(case, jobs) - with_plain_loop(module, jobs, orders)).max()
+    assert difference < 1, f"{case.name}: ends {difference} apart"  # other shuffles, the same task
+    absent: dict[str, str] = {}
+    running: dict[str, Running] = {}
+    times: dict[str, list[float]] = {"netfl": [], "plain PyTorch loop": []}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.npz"
+        training_case.save(path, case.model.kind, [(job.inputs, job.labels) for job in jobs], case.processes)
+        for peer in PEERS:
+            if peers is None:
+                absent[peer.name] = "run with --peers to install it"
+                continue
+            try:
+                running[peer.name] = Running(installed(peer, peers), peer.script, path)
+                times[peer.name] = []
+            except OSError as error:
+                absent[peer.name] = str(error)
+        with_netfl(case, jobs)
+        for _ in range(pairs):
+            times["netfl"].append(timed(lambda: with_netfl(case, jobs), case.rounds))
+            times["plain PyTorch loop"].append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
+            for name, peer_running in list(running.items()):
+                try:
+                    times[name].append(peer_running.seconds(case.rounds))
+                except OSError as error:
+                    absent[name] = str(error)
+                    del running[name], times[name]
+        for peer_running in running.values():
+            peer_running.end()
+    name = case.name + (f", {case.processes} processes" if case.processes > 1 else "")
+    return [*(compared(name, each, times["netfl"], times[each]) for each in times if each != "netfl"), *missing(name, absent)]
+
+
+def compared(case: str, baseline: str, ours: Sequence[float], theirs: Sequence[float]) -> Row:
+    """One row."""
     return {
-        "case": case.name,
-        "baseline": "plain PyTorch loop",
-        "ratio": statistics.median(plain / ours for plain, ours in zip(baseline_s, netfl_s, strict=True)),
-        "netfl_s": statistics.median(netfl_s),
-        "baseline_s": statistics.median(baseline_s),
+        "case": case,
+        "baseline": baseline,
+        "ratio": statistics.median(their / our for our, their in zip(ours, theirs, strict=True)),
+        "netfl_s": statistics.median(ours),
+        "baseline_s": statistics.median(theirs),
     }
+
+
+def missing(case: str, absent: dict[str, str]) -> list[Row]:
+    """Rows of baselines that could not run."""
+    return [
+        {"case": case, "baseline": f"{name}: absent ({why})", "ratio": None, "netfl_s": None, "baseline_s": None}
+        for name, why in absent.items()
+    ]
+
+
+# --- whole rounds ---------------------------------------------------------------------------------------------------------
+
+
+def scenario_of(case: Case, data: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """The case as a scenario: devices of 10 Mbit/s and 10 ms around a server, models sent as they are."""
+    nodes = f"node-{{1..{case.num_clients}}}"
+    return {
+        "schema": 1,
+        "name": case.name,
+        "seed": 1,
+        "topology": {
+            "schema": 1,
+            "name": "star",
+            "devices": {"server": {"profile": "edge-server", "tier": "cloud"}, nodes: {"profile": "esp32-s3"}},
+            "links": {f"{nodes}-link": {"between": [nodes, "server"], "rate": "10 Mbit/s", "latency": "10 ms"}},
+        },
+        "data": {"source": data, "partition": {"kind": "dirichlet", "alpha": 0.5}},
+        "model": {"mlp": {"kind": "mlp", "hidden": [64]}, "cnn": {"kind": "cnn", "channels": [8, 16]}}[case.model.kind],
+        "workloads": {
+            "training": {
+                "kind": "synchronous",
+                "rounds": rounds,
+                "clients_per_round": case.per_round,
+                "evaluate_every": 10**6,
+                "trainer": {"kind": "sgd", "epochs": 1, "batch_size": 10, "learning_rate": 0.1},
+            }
+        },
+    }
+
+
+def whole_rows(case: Case, pairs: int) -> list[Row]:
+    """Whole rounds of netfl against the plain loop."""
+    few, many = (10, 60) if case.num_clients <= 100 else (4, 24)
+    jobs = jobs_of(case)
+    module = training_case.module(case.model.kind)
+    orders = [torch.from_numpy(np.random.default_rng(1).permutation(len(job.labels))) for job in jobs]
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "digits.npz"
+        inputs, labels = (np.concatenate(parts) for parts in zip(*shards_of(case), strict=True))
+        np.savez(path, train_inputs=inputs, train_labels=labels, test_inputs=inputs[:100], test_labels=labels[:100])
+        for _ in range(pairs):
+            seconds = []
+            for rounds in (few, many):
+                begin = time.perf_counter()
+                done = netfl.run(scenario_of(case, {"kind": "npz", "path": str(path)}, rounds), store=Store())
+                seconds.append(time.perf_counter() - begin)
+                assert done.metrics["work"]["trained_clients"] == rounds * case.per_round
+            ours.append((seconds[1] - seconds[0]) / (many - few))
+            theirs.append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
+    return [compared(f"{case.name}, whole rounds", "plain PyTorch loop", ours, theirs)]
+
+
+def process_rows(case: Case) -> list[Row]:
+    """Fifty rounds by the command, from its start to its end, in seconds of processor time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scenario.yaml"
+        path.write_text(json.dumps(scenario_of(case, {"kind": "digits"}, 50)))
+        environment = {**os.environ, "NETFL_STORE": f"{folder}/store"}
+        before = os.times()
+        command = [sys.executable, "-m", "netfl", "run", str(path), "-q", "-o", f"{folder}/run"]
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    baseline = "none (3 s is the target; figures are processor time)"
+    return [{"case": f"{case.name}, 50 rounds from a shell", "baseline": baseline, "ratio": None, "netfl_s": seconds, "baseline_s": None}]
+
+
+# --- paths ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Net:
+    """A small network: its model, the shape of its samples, and how many tokens there are (0: samples are numbers)."""
+
+    name: str
+    model: Any
+    sample_shape: tuple[int, ...]
+    tokens: int
+
+
+def nets() -> list[Net]:
+    """Small networks that are no chains."""
+    from netfl.learning.zoo.images import MobileNet, ResNet, WideResNet
+    from netfl.learning.zoo.sequences import Gru, SensorCnn, Transformer
+
+    return [
+        Net("resnet8 on 1 x 8 x 8", ResNet(), (1, 8, 8), 0),
+        Net("wrn-16-1 on 1 x 8 x 8", WideResNet(), (1, 8, 8), 0),
+        Net("mobilenet x 0.06 on 3 x 8 x 8", MobileNet(width=0.06), (3, 8, 8), 0),
+        Net("sensor cnn on 9 x 64", SensorCnn(channels=(16, 32), hidden=50), (9, 64), 0),
+        Net("gru of 2 x 32 over 20 tokens", Gru(vocabulary=50, hidden=32), (20,), 50),
+        Net("transformer of 2 x 16 over 12 tokens", Transformer(vocabulary=50, width=16, heads=2, hidden=32), (12,), 50),
+    ]
+
+
+def path_rows(net: Net, pairs: int) -> list[Row]:
+    """A network by netfl's path, by the plain loop and by vmap."""
+    from torch.func import functional_call, grad, vmap
+
+    clients, batches = 10, 10
+    rng = np.random.default_rng(0)
+    shape = (clients, batches * SGD.batch_size, *net.sample_shape)
+    inputs = rng.integers(0, net.tokens, shape) if net.tokens else rng.standard_normal(shape).astype(np.float32)
+    labels = rng.integers(0, 10, shape[:2])
+    start = initial(net.model, net.sample_shape, 10, STREAMS.stream("model"))
+    jobs = [FitJob(start, *shard, STREAMS.stream("fit", n)) for n, shard in enumerate(zip(inputs, labels, strict=True))]
+    module = net.model.build(net.sample_shape, 10)
+    orders = [torch.from_numpy(rng.permutation(shape[1])) for _ in jobs]
+    weights = {name: torch.stack([value.detach()] * clients) for name, value in module.named_parameters()}
+    gradients = vmap(
+        grad(lambda parameters, x, y: functional.cross_entropy(functional_call(module, parameters, (x,)), y)), randomness="different"
+    )
+    cut_inputs, cut_labels = torch.from_numpy(inputs).unflatten(1, (batches, -1)), torch.from_numpy(labels).unflatten(1, (batches, -1))
+
+    def with_vmap() -> None:
+        for batch in range(batches):
+            for name, gradient in gradients(weights, cut_inputs[:, batch], cut_labels[:, batch]).items():
+                weights[name].sub_(gradient, alpha=SGD.learning_rate)
+
+    runs: dict[str, Callable[[], Any]] = {
+        "netfl": lambda: fit(SGD, net.model, net.sample_shape, 10, jobs, workers=1),
+        "plain PyTorch loop": lambda: with_plain_loop(module, jobs, orders),
+        "torch.func.vmap": with_vmap,
+    }
+    path = path_of(net.model, net.sample_shape, 10, SGD.batch_size)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(pairs):
+        for name, run in runs.items():
+            times[name].append(timed(run, 2))
+    return [compared(f"{net.name} ({path.kind})", name, times["netfl"], times[name]) for name in runs if name != "netfl"]
+
+
+# --- the whole ------------------------------------------------------------------------------------------------------------
+
+
+def shown(row: Row) -> str:
+    """A row as a line of text."""
+    begin = f"{row['case']:<46} {row['baseline']:<24}"
+    if row["ratio"] is None:
+        return begin + ("" if row["netfl_s"] is None else f" {'':>7} {1000 * row['netfl_s']:>9.2f} ms")
+    return f"{begin} {row['ratio']:>7.2f} {1000 * row['netfl_s']:>9.2f} ms {1000 * row['baseline_s']:>9.2f} ms"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
-    parser.add_argument("--pairs", type=int, default=7, help="interleaved pairs a case")
+    parser.add_argument("--pairs", type=int, default=7, help="turns a case")
+    parser.add_argument("--cases", default="", help="names of cases, with commas between; all by default")
+    parser.add_argument("--tables", default="rounds,whole", help="rounds, whole, paths, with commas between")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "netfl" / "peers"
+    parser.add_argument("--peers", nargs="?", type=Path, const=cache, metavar="FOLDER", help=f"install and run peers (in {cache})")
     arguments = parser.parse_args()
+    wanted = arguments.cases.split(",") if arguments.cases else [case.name for case in CASES]
+    unknown = {*wanted} - {case.name for case in CASES} | {*arguments.tables.split(",")} - {"rounds", "whole", "paths"}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; cases are {', '.join(case.name for case in CASES)}")
     torch.set_num_threads(1)
-    data = Digits().load(STREAMS.stream("data"))
-    rows = [measure(case, data, arguments.pairs) for case in CASES]
+    cases = [case for case in CASES if case.name in wanted]
+    work: list[Callable[[], list[Row]]] = []
+    if "rounds" in arguments.tables:
+        work += [functools.partial(round_rows, case, arguments.pairs, arguments.peers) for case in cases]
+    if "whole" in arguments.tables:
+        whole = [case for case in cases if case.model.kind != "lenet"]
+        work += [functools.partial(whole_rows, case, max(1, arguments.pairs // 2)) for case in whole]
+        work += [functools.partial(process_rows, case) for case in whole if case.name == "mlp100"]
+    if "paths" in arguments.tables:
+        work += [functools.partial(path_rows, net, arguments.pairs) for net in nets()]
+    rows: list[Row] = []
+    if not arguments.json:
+        print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        print(f"{'case':<46} {'baseline':<24} {'ratio':>7} {'netfl':>12} {'baseline':>12}")
+    for measure in work:
+        found = measure()
+        rows += found
+        if not arguments.json:
+            for row in found:
+                print(shown(row), flush=True)
     if arguments.json:
         print(json.dumps(rows))
-        return
-    print(f"{'case':<16} {'baseline':<20} {'ratio':>6} {'netfl':>10} {'baseline':>10}")
-    for row in rows:
-        print(
-            f"{row['case']:<16} {row['baseline']:<20} {row['ratio']:>6.1f}"
-            f" {1000 * float(row['netfl_s']):>7.2f} ms {1000 * float(row['baseline_s']):>7.2f} ms"
-        )
+    else:
+        print(f"load of the last minute: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,18 @@ import math
 import pickle
 import struct
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from netfl.codecs import Pipeline, Stage, Vector, encode_with_feedback
 from netfl.errors import CodecError
+from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
+from netfl.randomness import Streams
 
-__all__ = ["check_codec"]
+__all__ = ["check_aggregator", "check_codec"]
 
 _Result = TypeVar("_Result")
 
@@ -184,3 +187,101 @@ def _check_wrong(receiver: Pipeline, data: bytes) -> None:
         raise AssertionError(f"decode must raise CodecError on wrong bytes, but raised {error!r} on {shown}") from error
     stated = receiver.encoded_bytes(len(decoded))
     assert stated in (None, len(data)), f"decode took {shown}, but {len(decoded)} values are {stated} bytes"
+
+
+def check_aggregator(
+    aggregator: Aggregator, *, counts: Sequence[int] = (1, 4, 11), length: int = 57, rounds: int = 3, seed: int = 0
+) -> None:
+    """Check that an aggregator keeps the contract of `netfl.learning.aggregators.Aggregator`.
+
+    It is a pure function: equal arguments give equal bits, in this process and after pickling, and stay as they are. The model and
+    its state are float32 vectors of the model's length. Clients' order moves the result by rounding alone. Fewer updates than it
+    says it needs, and arguments that do not belong together, raise ValueError.
+
+    Args:
+        aggregator: what to check.
+        counts: numbers of updates to try, beyond the least that it needs.
+        length: of the model.
+        rounds: how many aggregations follow each other, each with the state of the one before.
+        seed: of the values.
+
+    Raises:
+        AssertionError: a sentence that says which law broke, for what.
+    """
+    least = aggregator.least_updates
+    assert least >= 1, f"least_updates must be at least 1, but is {least}"
+    hash(aggregator)
+    generator = np.random.default_rng(seed)
+    twin = pickle.loads(pickle.dumps(aggregator))
+    assert twin == aggregator, "an aggregator must be equal to its pickled self: it is part of recipes"
+    for count in sorted({least, *(each for each in counts if each >= least)}):
+        model = generator.normal(size=length).astype(np.float32)
+        state: Mapping[str, Vector] = {}
+        for round_ in range(rounds):
+            given = _contributions(aggregator, count, length, generator, seed + round_)
+            what = f"{count} updates, aggregation {round_ + 1}"
+            made = _check_aggregation(aggregator, twin, model, state, given, what)
+            model, state = made.model, made.state
+    few = _contributions(aggregator, least, length, generator, seed)
+    _check_refused(aggregator, length, replace(few, num_samples=few.num_samples[1:]), "one number of samples too few")
+    _check_refused(aggregator, length + 1, few, "updates shorter than the model")
+    short = replace(
+        few, updates=few.updates[1:], num_samples=few.num_samples[1:], steps=few.steps[1:], controls=few.controls[1:],
+    )  # fmt: skip
+    _check_refused(aggregator, length, short, f"{least - 1} updates, where it says that it needs {least}")
+
+
+def _contributions(aggregator: Aggregator, count: int, length: int, generator: np.random.Generator, seed: int) -> Contributions:
+    vectors = generator.normal(size=(2, count, length)).astype(np.float32)
+    return Contributions(
+        updates=list(vectors[0]),
+        num_samples=[int(number) for number in generator.integers(1, 100, size=count)],
+        steps=[int(number) for number in generator.integers(1, 20, size=count)],
+        controls=list(vectors[1]) if aggregator.uses_controls else (),
+        num_clients=count + 3,
+        stream=Streams(seed).stream("check") if aggregator.draws else None,
+    )
+
+
+def _check_aggregation(
+    aggregator: Aggregator, twin: Aggregator, model: Vector, state: Mapping[str, Vector], given: Contributions, what: str
+) -> Aggregated:
+    """One aggregation, and the same again, and with the clients in another order."""
+
+    def call(made_by: Aggregator, contributions: Contributions) -> Aggregated:
+        return _attempt("aggregate must take", what, lambda: made_by.aggregate(model, state, contributions))
+
+    before = [vector.tobytes() for vector in (model, *state.values(), *given.updates, *given.controls)]
+    made = call(aggregator, given)
+    after = [vector.tobytes() for vector in (model, *state.values(), *given.updates, *given.controls)]
+    assert before == after, f"aggregate must leave its arguments as they are, but changed some ({what})"
+    again = call(twin, given)
+    names = sorted(made.state)
+    assert names == sorted(again.state), f"two aggregations kept different states ({what}): {names}, {sorted(again.state)}"
+    assert not aggregator.uses_controls or "control" in names, f"an aggregator with controls must keep `control`, but kept {names}"
+    for name, vector, other in [("model", made.model, again.model), *((name, made.state[name], again.state[name]) for name in names)]:
+        shape_and_type = f"{vector.dtype} of shape {vector.shape}"
+        assert vector.dtype == np.float32 and vector.shape == model.shape, f"{name} must be float32 of {model.shape}, not {shape_and_type}"
+        assert np.isfinite(vector).all(), f"{name} must be finite for finite updates ({what})"
+        assert vector.tobytes() == other.tobytes(), f"equal arguments must give equal bits, but {name} differs ({what})"
+    order = list(range(len(given.updates)))[::-1]
+    turned = replace(
+        given,
+        updates=[given.updates[index] for index in order],
+        num_samples=[given.num_samples[index] for index in order],
+        steps=[given.steps[index] for index in order],
+        controls=[given.controls[index] for index in order] if given.controls else (),
+    )
+    error = float(np.abs(call(aggregator, turned).model - made.model).max())
+    assert error <= 1e-4, f"the clients' order must not matter, but it moves the model by {error:g} ({what})"
+    return made
+
+
+def _check_refused(aggregator: Aggregator, length: int, given: Contributions, what: str) -> None:
+    try:
+        aggregator.aggregate(np.zeros(length, np.float32), {}, given)
+    except ValueError:
+        return
+    except Exception as error:
+        raise AssertionError(f"aggregate must raise ValueError for {what}, but raised {error!r}") from error
+    raise AssertionError(f"aggregate must raise ValueError for {what}, but took it")

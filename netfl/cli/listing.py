@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from netfl.codecs import CODECS
 from netfl.compute import PROFILES
-from netfl.learning.aggregate import AGGREGATORS
+from netfl.learning.aggregators import AGGREGATORS
 from netfl.learning.data import DATA
 from netfl.learning.models import MODELS
 from netfl.learning.partition import PARTITIONS

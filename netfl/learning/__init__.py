@@ -3,7 +3,7 @@
 Nothing here sees a clock. `values` wraps the pure functions of the other modules as recipes.
 """
 
-from netfl.learning.aggregate import AGGREGATORS, Aggregator, Mean
+from netfl.learning.aggregators import AGGREGATORS, Aggregated, Aggregator, Contributions, Mean
 from netfl.learning.data import DATA, Dataset, DataSource, Digits
 from netfl.learning.models import MODELS, Cnn, Mlp, Model
 from netfl.learning.partition import PARTITIONS, Partition
@@ -17,8 +17,10 @@ __all__ = [
     "PARTITIONS",
     "SELECTORS",
     "TRAINERS",
+    "Aggregated",
     "Aggregator",
     "Cnn",
+    "Contributions",
     "DataSource",
     "Dataset",
     "Digits",

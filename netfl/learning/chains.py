@@ -43,6 +43,7 @@ class Chain:
         inputs: stacked shape of a sample: (I,) for rows, (C, H, W) for maps.
         num_classes: how many labels there are.
         numbers_per_sample: outputs and windows of all layers.
+        windows_per_sample: numbers in the windows of all convolutions.
     """
 
     layers: tuple[Layer, ...]
@@ -51,6 +52,7 @@ class Chain:
     inputs: tuple[int, ...]
     num_classes: int
     numbers_per_sample: int
+    windows_per_sample: int
 
     rows = 16
     quantum = 1
@@ -105,7 +107,7 @@ def chain_of(model: Model, sample_shape: tuple[int, ...], num_classes: int) -> C
     shape: tuple[int, ...] = inputs
     layers: list[Layer] = []
     stacked_shapes: list[tuple[int, ...]] = []
-    numbers = 0
+    numbers = windows = 0
     for child in children:
         index = len(stacked_shapes)
         if type(child) is nn.ReLU:
@@ -122,7 +124,7 @@ def chain_of(model: Model, sample_shape: tuple[int, ...], num_classes: int) -> C
             layer, shape = convolution_of(child, index, (shape[0], shape[1], shape[2]))
             stacked_shapes.append((shape[0], layer.channels, *layer.kernel))
             layers.append(layer)
-            numbers += layer.channels * math.prod(layer.kernel) * shape[1] * shape[2]
+            windows += layer.channels * math.prod(layer.kernel) * shape[1] * shape[2]
         elif type(child) in (nn.MaxPool2d, nn.AvgPool2d) and len(shape) == 3 and _is_two_by_two(child):
             shape = (shape[0], shape[1] // 2, shape[2] // 2)
             if type(child) is nn.AvgPool2d:
@@ -142,7 +144,7 @@ def chain_of(model: Model, sample_shape: tuple[int, ...], num_classes: int) -> C
         return "layers of a chain share no parameters"
     if layers[-1:] != [Linear(len(shapes) - 2, has_bias=True)] or shapes[-1] != (num_classes,):
         return "a chain ends in a linear layer with a bias and an output for each class"
-    return Chain(tuple(layers), shapes, tuple(stacked_shapes), inputs, num_classes, numbers)
+    return Chain(tuple(layers), shapes, tuple(stacked_shapes), inputs, num_classes, numbers + windows, windows)
 
 
 def convolution_of(layer: nn.Conv2d, index: int, shape: tuple[int, int, int]) -> tuple[Convolution, tuple[int, int, int]]:

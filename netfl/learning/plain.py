@@ -77,8 +77,9 @@ def train(
     batch_size: int,
     rule: Rule,
     device: str = "cpu",
-) -> tuple[npt.NDArray[Any], float]:
-    """Train one client; returns its vector (P,) and the mean loss over the last epoch.
+    offset: npt.NDArray[Any] | None = None,
+) -> tuple[npt.NDArray[Any], float, float]:
+    """Train one client; returns its vector (P,) and the means of losses and of squared losses over the last epoch.
 
     Args:
         module: any module from samples to logits, on the CPU; its parameters are overwritten.
@@ -90,27 +91,32 @@ def train(
         batch_size: samples a step.
         rule: of the update.
         device: cpu or cuda.
+        offset: (P,) added to every step's gradient; None for none.
     """
     if seed is not None:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
             torch.default_generator.manual_seed(seed)
             if device == "cuda":
                 torch.cuda.manual_seed(seed)
-            return train(module, start, inputs, labels, orders, None, batch_size=batch_size, rule=rule, device=device)
+            return train(module, start, inputs, labels, orders, None, batch_size=batch_size, rule=rule, device=device, offset=offset)
     load_vector(module, start)
     module.to(device).train()
     parameters = list(module.parameters())
     steps_an_epoch = -(-len(labels) // batch_size)
     stacked = [parameter.detach().unsqueeze(0) for parameter in parameters]
-    update = updates_of(rule, stacked, np.array([steps_an_epoch * len(orders)]))(slice(0, 1))
-    total = 0.0
+    lengths = [parameter.numel() for parameter in parameters]
+    parts = [] if offset is None else torch.split(torch.from_numpy(offset).to(device), lengths)
+    offsets = [part.view(1, *parameter.shape) for part, parameter in zip(parts, parameters, strict=False)]
+    update = updates_of(rule, stacked, np.array([steps_an_epoch * len(orders)]), offsets=offsets)(slice(0, 1))
+    total = squares = 0.0
     for epoch, order in enumerate(orders):
-        total = 0.0
+        total = squares = 0.0
         inputs_e, labels_e = torch.from_numpy(inputs[order]).to(device), torch.from_numpy(labels[order]).to(device)
         for step in range(steps_an_epoch):
             rows = slice(step * batch_size, (step + 1) * batch_size)
             batch_labels = labels_e[rows]
-            loss = functional.cross_entropy(module(inputs_e[rows]), batch_labels)
+            logits = module(inputs_e[rows])
+            loss = functional.cross_entropy(logits, batch_labels)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             with torch.no_grad():
                 for index, gradient in enumerate(gradients):
@@ -118,7 +124,9 @@ def train(
                     update.add(index, unused.unsqueeze(0))
                 update.finish(np.array([epoch * steps_an_epoch + step]))
             total += loss.item() * len(batch_labels)
-    return to_vector(module.to("cpu")), total / len(labels)
+            each = functional.cross_entropy(logits.detach().double(), batch_labels, reduction="none")
+            squares += each.square().sum().item()
+    return to_vector(module.to("cpu")), total / len(labels), squares / len(labels)
 
 
 def evaluate(module: torch.nn.Module, inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 A step's gradient is that of the mean cross-entropy of its batch. With g for it, w for the weights, w0 for those that the
 client started from, t for the steps done before and T for all local steps of the client:
 
+0. a client's own offset, if it has one (SCAFFOLD's difference of controls): g += offset;
 1. proximal term (FedProx, T. Li et al., MLSys 2020): g += proximal * (w - w0);
 2. clipping: g *= min(1, clip_norm / (|g| + 1e-6)) with the norm over all parameters, as `torch.nn.utils.clip_grad_norm_`;
 3. the optimiser, at the learning rate of step t, exactly as `torch.optim.SGD`, `Adam` (D. Kingma, J. Ba, ICLR 2015: weight

@@ -194,8 +194,9 @@ def train(
     *,
     batch_size: int,
     rule: Rule,
-) -> tuple[list[npt.NDArray[Any]], list[float]]:
-    """Train K clients; returns K vectors (P,) and K mean losses over the last epoch.
+    offsets: Sequence[npt.NDArray[Any]] = (),
+) -> tuple[list[npt.NDArray[Any]], list[float], list[float]]:
+    """Train K clients; returns K vectors (P,), and K means of losses and K of squared losses over the last epoch.
 
     Args:
         plan: of the model.
@@ -206,16 +207,19 @@ def train(
         seeds: K seeds for layers that draw; not looked at by plans without.
         batch_size: samples a step.
         rule: of the update.
+        offsets: K vectors (P,) added to the gradients of every step; empty for nothing.
     """
     ranking = sorted(range(len(starts)), key=lambda client: -len(labels[client]))
     vectors: dict[int, npt.NDArray[Any]] = {}
     losses: dict[int, float] = {}
+    squares: dict[int, float] = {}
     number = clients_per_chunk(plan, batch_size, starts[0].itemsize)
     with torch.inference_mode(not plan.needs_autograd), torch.no_grad():
         for begin in range(0, len(ranking), number):
             chunk = ranking[begin : begin + number]
             weights = _stack(plan, [starts[client] for client in chunk])
-            chunk_losses = _train_chunk(
+            plan.settle(weights)
+            chunk_losses, chunk_squares = _train_chunk(
                 plan,
                 weights,
                 [inputs[client] for client in chunk],
@@ -224,14 +228,17 @@ def train(
                 [torch.Generator().manual_seed(seeds[client]) for client in chunk] if plan.has_draws else [],
                 batch_size=batch_size,
                 rule=rule,
+                added=_stack(plan, [offsets[client] for client in chunk]) if offsets else (),
             )
             vectors.update(zip(chunk, _unstack(plan, weights), strict=True))
             losses.update(zip(chunk, chunk_losses.tolist(), strict=True))
-    return [vectors[client] for client in range(len(starts))], [losses[client] for client in range(len(starts))]
+            squares.update(zip(chunk, chunk_squares.tolist(), strict=True))
+    clients = range(len(starts))
+    return [vectors[client] for client in clients], [losses[client] for client in clients], [squares[client] for client in clients]
 
 
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
-    """Parameters (k, *stacked shape) from vectors."""
+    """Parameters (k, *stacked shape) from vectors; what fills up is 0."""
     same = all(start is starts[0] for start in starts)
     vectors = torch.from_numpy(np.array(starts[:1] if same else starts)).expand(len(starts), -1)
     weights = []
@@ -243,7 +250,6 @@ def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
         _true_part(weight, shape).copy_(vectors[:, begin:end].reshape(-1, *shape))
         begin = end
         weights.append(weight)
-    plan.settle(weights)
     return weights
 
 
@@ -271,8 +277,9 @@ def _train_chunk(
     *,
     batch_size: int,
     rule: Rule,
-) -> npt.NDArray[np.float64]:
-    """Train clients sorted from long shards to short ones, in place; returns their mean losses over the last epoch."""
+    added: Sequence[Tensor],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Train clients sorted from long shards to short ones, in place; their mean losses and mean squared losses over the last epoch."""
     lengths = np.array([len(client) for client in labels], dtype=np.int64)
     epoch = schedule(lengths.tolist(), batch_size, plan.rows, plan.quantum)
     offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -287,7 +294,7 @@ def _train_chunk(
         plan.settle([weight[clients] for weight in weights])
 
     # Zeros that fill up stay zero under any rule; weight decay alone moves other filling.
-    update_of = updates_of(rule, weights, steps_an_epoch * len(orders[0]), after=settle if rule.weight_decay else None)
+    update_of = updates_of(rule, weights, steps_an_epoch * len(orders[0]), after=settle if rule.weight_decay else None, offsets=added)
     updates = {(clients.start, clients.stop): update_of(clients) for clients, _ in epoch.groups}
     steps = []
     number = -1
@@ -315,8 +322,8 @@ def _train_chunk(
             update.finish(past * steps_an_epoch[clients] + number)
     is_real = epoch.scales > 0
     first, second = terms.squeeze(2).numpy()[:, is_real].astype(np.float64)
-    means: npt.NDArray[np.float64] = np.bincount(epoch.owners[is_real], weights=np.log(first) - second) / lengths
-    return means
+    each, owners = np.log(first) - second, epoch.owners[is_real]
+    return np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths
 
 
 def _with_filling(plan: Plan, inputs: npt.NDArray[Any]) -> Tensor:

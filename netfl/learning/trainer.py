@@ -8,7 +8,9 @@ trained is said in `netfl.learning.paths`, who trains it in `netfl.learning.work
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +39,10 @@ __all__ = [
     "fit_one_by_one",
     "on_device",
     "training_steps",
+    "unusable_device",
 ]
+
+_LOG = logging.getLogger("netfl")
 
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
@@ -53,12 +58,14 @@ class FitJob:
         inputs: (n, *sample_shape) of the same type, or int64 tokens for models that take them; n at least 1.
         labels: (n,) int64.
         stream: what the shuffles are drawn from.
+        offset: (P,) of the vector's type, added to the gradient of every step; None for none.
     """
 
     start: Floats
     inputs: Samples
     labels: Indices
     stream: Stream
+    offset: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,12 +78,14 @@ class FitResult:
             belongs to; nan or inf when training diverged.
         num_samples: in the shard.
         num_steps: of the optimiser.
+        mean_square_loss: the mean of the squares of those losses.
     """
 
     model: Floats
     mean_loss: float
     num_samples: int
     num_steps: int
+    mean_square_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +165,20 @@ class _Epochs:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
         if not jobs:
             return []
+        with_offset = [job.offset is not None for job in jobs]
+        if any(with_offset) and not all(with_offset):  # other kernels, so they do not train together
+            results: dict[int, FitResult] = {}
+            for wanted in (True, False):
+                indices = [index for index, has in enumerate(with_offset) if has is wanted]
+                trained = self.fit(model, sample_shape, num_classes, [jobs[index] for index in indices])
+                results.update(zip(indices, trained, strict=True))
+            return [results[index] for index in range(len(jobs))]
         path = path_of(model, sample_shape, num_classes, self.batch_size)
         if path.plan is None:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
         _check(jobs, sample_shape, stacked.num_parameters(path.plan), takes_tokens=path.kind != "chain")
         with one_thread():
-            vectors, losses = stacked.train(
+            vectors, losses, squares = stacked.train(
                 path.plan,
                 [job.start for job in jobs],
                 [job.inputs for job in jobs],
@@ -170,10 +187,11 @@ class _Epochs:
                 [_seed(job) for job in jobs] if path.plan.has_draws else [0] * len(jobs),
                 batch_size=self.batch_size,
                 rule=self.rule,
+                offsets=[job.offset for job in jobs if job.offset is not None],
             )
         return [
-            FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)))
-            for job, vector, loss in zip(jobs, vectors, losses, strict=True)
+            FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square)
+            for job, vector, loss, square in zip(jobs, vectors, losses, squares, strict=True)
         ]
 
     def fit_one_by_one(self, model: Model, sample_shape: tuple[int, ...], num_classes: int, jobs: Sequence[FitJob]) -> list[FitResult]:
@@ -186,13 +204,13 @@ class _Epochs:
 
         if not jobs:
             return []
-        _check_device(self.device)
+        _check_device(self)
         results = []
         module = plain.module_of(model, sample_shape, num_classes, jobs[0].start.dtype)
         _check(jobs, sample_shape, sum(parameter.numel() for parameter in module.parameters()), takes_tokens=True)
         with plain.one_thread(), plain.repeatable_cuda() if self.device == "cuda" else contextlib.nullcontext():
             for job, orders in zip(jobs, _orders(jobs, self.epochs), strict=True):
-                vector, loss = plain.train(
+                vector, loss, square = plain.train(
                     module,
                     job.start,
                     job.inputs,
@@ -202,8 +220,9 @@ class _Epochs:
                     batch_size=self.batch_size,
                     rule=self.rule,
                     device=self.device,
+                    offset=job.offset,
                 )
-                results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels))))
+                results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square))
         return results
 
 
@@ -225,7 +244,8 @@ class Sgd(_Epochs):
         schedule: how the learning rate falls over a client's local steps. constant: not at all; step: to a tenth at half of them and
             a hundredth at three quarters; cosine: along half a cosine towards 0.
         device: where to train. cpu; cuda, one client after another in bits of its own; auto, cuda where there is one. Bits
-            differ between devices, so `auto` gives other numbers on another machine.
+            differ between devices, so `auto` gives other numbers on another machine; values that a CPU made are never taken
+            for those of CUDA, or the other way round, and the run's log says which of them trained.
     """
 
     learning_rate: Positive
@@ -361,18 +381,30 @@ TRAINERS = Family(
 def on_device(trainer: Trainer) -> Trainer:
     """The trainer as recipes should hold it: with `device: auto` replaced by the device that is there.
 
-    Bits differ between a CPU and CUDA, so the device must be part of a recipe's key; the trainer's settings are.
-
-    Raises:
-        ValueError: the trainer wants CUDA, and there is none.
+    Bits differ between a CPU and CUDA, so the device must be part of a recipe's key; the trainer's settings are. The log says
+    what `auto` came to.
     """
-    device = getattr(trainer, "device", "cpu")
-    if device == "auto":
-        import torch
+    chosen: Any = trainer
+    return _placed(chosen) if getattr(trainer, "device", "cpu") == "auto" else trainer
 
-        return replace(trainer, device="cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[type-var]
-    _check_device(device)
-    return trainer
+
+@functools.lru_cache(maxsize=64)
+def _placed(trainer: Any) -> Trainer:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    _LOG.info("device: auto: training on %s", device)
+    placed: Trainer = replace(trainer, device=device)
+    return placed
+
+
+def unusable_device(trainer: Trainer) -> str | None:
+    """Why a trainer cannot train on this machine, if it cannot."""
+    try:
+        _check_device(on_device(trainer))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def fit(
@@ -439,7 +471,8 @@ def evaluate(model: Model, sample_shape: tuple[int, ...], num_classes: int, vect
     return Evaluation(accuracy, loss)
 
 
-def _check_device(device: str) -> None:
+def _check_device(trainer: Trainer) -> None:
+    device = getattr(trainer, "device", "cpu")
     if device == "auto":
         raise ValueError("device: auto: expected it replaced by the device that is there, by `on_device`, so that recipes name it")
     if device == "cuda":
@@ -482,6 +515,8 @@ def _check(jobs: Sequence[FitJob], sample_shape: tuple[int, ...], num_parameters
             raise ValueError(
                 f"expected start vectors of shape ({num_parameters},) and one type, {dtype}, got {job.start.shape} of {job.start.dtype}"
             )
+        if job.offset is not None and (job.offset.shape, job.offset.dtype) != (job.start.shape, dtype):
+            raise ValueError(f"expected offsets of shape ({num_parameters},) and {dtype}, got {job.offset.shape} of {job.offset.dtype}")
         _check_samples(job.inputs, job.labels, sample_shape, dtype, takes_tokens)
 
 

@@ -38,7 +38,11 @@ class Update(Protocol):
 
 
 def updates_of(
-    rule: Rule, weights: Sequence[Tensor], totals: npt.NDArray[np.int64], after: Callable[[slice], None] | None = None
+    rule: Rule,
+    weights: Sequence[Tensor],
+    totals: npt.NDArray[np.int64],
+    after: Callable[[slice], None] | None = None,
+    offsets: Sequence[Tensor] = (),
 ) -> Callable[[slice], Update]:
     """From some of the clients to their `Update`, with state that all updates of a client share.
 
@@ -47,6 +51,7 @@ def updates_of(
         weights: the stacked parameters (K, *shape), moved in place.
         totals: (K,) local steps of each client.
         after: called when the weights of some clients have moved.
+        offsets: what is added to the gradients of every step, as the weights; empty for nothing.
     """
     with_velocity = rule.betas is None and rule.momentum > 0
     velocities = [torch.zeros_like(weight) for weight in weights] if with_velocity else []
@@ -55,12 +60,12 @@ def updates_of(
 
     def of(clients: slice) -> Update:
         chosen = [weight[clients] for weight in weights]
-        states = [[tensor[clients] for tensor in tensors] for tensors in (velocities, moments, starts)]
+        states = [[tensor[clients] for tensor in tensors] for tensors in (velocities, moments, starts, offsets)]
         moved = None if after is None else lambda: after(clients)
-        if rule.is_fused:
+        if rule.is_fused and not offsets:
             return Fused(rule, chosen, states[0], moved)
         half = len(weights)
-        return Collected(rule, chosen, states[0], states[1][:half], states[1][half:], states[2], totals[clients], moved)
+        return Collected(rule, chosen, states[0], states[1][:half], states[1][half:], states[2], states[3], totals[clients], moved)
 
     return of
 
@@ -117,6 +122,7 @@ class Collected:
         means: running means of g; empty without.
         squares: running means of g^2; empty without.
         starts: the weights that the clients started from; empty without a proximal term.
+        offsets: added to every step's gradient; empty for nothing.
         totals: (k,) local steps of each client.
         moved: called after each step.
     """
@@ -129,6 +135,7 @@ class Collected:
         means: Sequence[Tensor],
         squares: Sequence[Tensor],
         starts: Sequence[Tensor],
+        offsets: Sequence[Tensor],
         totals: npt.NDArray[np.int64],
         moved: Callable[[], None] | None,
     ) -> None:
@@ -138,6 +145,7 @@ class Collected:
         self._means = means
         self._squares = squares
         self._starts = starts
+        self._offsets = offsets
         self._totals = totals
         self._moved = moved
         self._gradients: dict[int, Tensor] = {}
@@ -154,6 +162,8 @@ class Collected:
         """See `Update`."""
         rule = self._rule
         gradients = [self._gradients.pop(index) for index in range(len(self.weights))]
+        for gradient, offset in zip(gradients, self._offsets, strict=False):
+            gradient.add_(offset)
         if rule.proximal:
             for gradient, weight, start in zip(gradients, self.weights, self._starts, strict=True):
                 gradient.add_(weight - start, alpha=rule.proximal)

@@ -7,25 +7,30 @@ was forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
 from netfl.codecs import Encoded, Pipeline, encode_with_feedback
-from netfl.learning.aggregate import Aggregator
+from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
 from netfl.learning.data import Dataset, DataSource
 from netfl.learning.models import Model
 from netfl.learning.partition import Partition
-from netfl.learning.trainer import Evaluation, FitJob, Trainer
+from netfl.learning.trainer import Evaluation, FitJob, Trainer, on_device
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, TensorForm, recipe
 
 __all__ = [
     "DatasetFacts",
+    "TrainingLoss",
     "Update",
     "aggregate",
+    "aggregated_model",
+    "average",
+    "consensus",
+    "control",
     "dataset",
     "dataset_facts",
     "decoded",
@@ -34,11 +39,16 @@ __all__ = [
     "evaluate",
     "fit",
     "initial_model",
+    "losses",
+    "mixed",
     "payload_bytes",
     "residual",
+    "scaled",
     "shard_samples",
     "shards",
+    "state_entry",
     "total",
+    "training_loss",
     "unsent",
 ]
 
@@ -53,11 +63,13 @@ class Update:
         values: trained model minus the model it started from, (P,) float32.
         mean_loss: over the samples of the last local epoch.
         num_samples: how many samples the client has.
+        mean_square_loss: of the squared losses of those samples.
     """
 
     values: np.ndarray
     mean_loss: float
     num_samples: int
+    mean_square_loss: float
 
 
 def dataset(source: DataSource, stream: Stream) -> Recipe:
@@ -152,39 +164,80 @@ def _initial(calls: Calls) -> list[np.ndarray]:
     return [initial(model, data.sample_shape, data.num_classes, stream) for model, data, stream in calls]
 
 
-def fit(trainer: Trainer, model: Model, start: Recipe, data: Recipe, shard: tuple[Recipe, int] | None, stream: Stream) -> Recipe:
+def fit(
+    trainer: Trainer,
+    model: Model,
+    start: Recipe,
+    data: Recipe,
+    shard: tuple[Recipe, int] | None,
+    stream: Stream,
+    offset: Recipe | None = None,
+) -> Recipe:
     """The `Update` that training makes of a start model.
 
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
 
     Args:
-        trainer: how to train.
+        trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
         start: a flat model vector, (P,).
         data: the dataset.
         shard: the recipe of all shards, and which of them; None trains on all training samples.
         stream: draws the order of the samples.
+        offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    return recipe(_FIT, trainer, model, start, data, shard, stream)
+    arguments = (on_device(trainer), model, start, data, shard, stream)
+    return recipe(_FIT, *arguments) if offset is None else recipe(_FIT, *arguments, offset)
 
 
 def _fit(calls: Calls) -> list[Update]:
     from netfl.learning.trainer import fit as fit_together
 
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, (trainer, model, _, data, _, _) in enumerate(calls):
+    for index, (trainer, model, _, data, *_) in enumerate(calls):
         groups.setdefault((trainer, model, data.sample_shape, data.num_classes), []).append(index)
     updates: dict[int, Update] = {}
     for (trainer, model, sample_shape, num_classes), indices in groups.items():
         jobs = []
         for index in indices:
-            _, _, start, data, shard, stream = calls[index]
+            _, _, start, data, shard, stream, *offset = calls[index]
             rows = slice(None) if shard is None else shard[0][shard[1]]
-            jobs.append(FitJob(start, data.train_inputs[rows], data.train_labels[rows], stream))
+            jobs.append(FitJob(start, data.train_inputs[rows], data.train_labels[rows], stream, *offset))
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)
         for index, job, result in zip(indices, jobs, results, strict=True):
-            updates[index] = Update(result.model - job.start, result.mean_loss, result.num_samples)
+            updates[index] = Update(result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss)
     return [updates[index] for index in range(len(calls))]
+
+
+def losses(fits: Sequence[Recipe]) -> Recipe:
+    """The mean loss of each `Update`, as a tuple; nan or inf where training diverged."""
+    return recipe(_LOSSES, tuple(fits))
+
+
+def _losses(calls: Calls) -> list[tuple[float, ...]]:
+    return [tuple(float(update.mean_loss) for update in updates) for (updates,) in calls]
+
+
+@dataclass(frozen=True)
+class TrainingLoss:
+    """A client's losses (nats) over the samples of its last local epoch, each taken just before the step that it belongs to.
+
+    Args:
+        mean: of the losses.
+        mean_square: of their squares.
+    """
+
+    mean: float
+    mean_square: float
+
+
+def training_loss(update: Recipe) -> Recipe:
+    """The `TrainingLoss` of an `Update`."""
+    return recipe(_TRAINING_LOSS, update)
+
+
+def _training_loss(calls: Calls) -> list[TrainingLoss]:
+    return [TrainingLoss(update.mean_loss, update.mean_square_loss) for (update,) in calls]
 
 
 def encode(pipeline: Pipeline, values: Recipe, carried: Recipe | None, stream: Stream, feedback: bool = False) -> Recipe:
@@ -224,7 +277,7 @@ def _decoded(calls: Calls) -> list[np.ndarray]:
 
 def residual(encoded: Recipe) -> Recipe:
     """What an encoding lost, (n,): carried to the next one if its bytes were accepted."""
-    return recipe(_RESIDUAL, encoded)
+    return encoded.part(_RESIDUAL)
 
 
 def _residual(calls: Calls) -> list[np.ndarray]:
@@ -240,13 +293,104 @@ def _unsent(calls: Calls) -> list[np.ndarray]:
     return [encoded.input for (encoded,) in calls]
 
 
-def aggregate(aggregator: Aggregator, model: Recipe, updates: Sequence[Recipe], num_samples: Sequence[int]) -> Recipe:
-    """The next global model (P,): a model and the decoded updates, in client-name order."""
-    return recipe(_AGGREGATE, aggregator, model, tuple(updates), tuple(num_samples))
+def aggregate(
+    aggregator: Aggregator,
+    model: Recipe,
+    before: Recipe | None,
+    updates: Sequence[Recipe],
+    num_samples: Sequence[int],
+    steps: Sequence[int],
+    num_clients: int,
+    controls: Sequence[Recipe] = (),
+    stream: Stream | None = None,
+) -> Recipe:
+    """The `Aggregated` of a model (P,) and what came back, each in client-name order.
+
+    Args:
+        aggregator: how.
+        model: the present global model.
+        before: the `Aggregated` that the present model came from, for its state; None at the first.
+        updates: decoded, (P,) each.
+        num_samples: how many samples each was trained on.
+        steps: how many optimiser steps each took.
+        num_clients: all clients of the training.
+        controls: (P,) each, by how much the clients' controls changed, for aggregators that use them.
+        stream: what it draws from; only for aggregators that draw.
+    """
+    if stream is not None and not aggregator.draws:
+        stream = None  # nothing of it is used, so it is no part of the key
+    return recipe(
+        _AGGREGATE, aggregator, model, before, tuple(updates), tuple(num_samples), tuple(steps), num_clients, tuple(controls), stream
+    )
 
 
-def _aggregate(calls: Calls) -> list[np.ndarray]:
-    return [aggregator.aggregate(model, updates, num_samples) for aggregator, model, updates, num_samples in calls]
+def _aggregate(calls: Calls) -> list[Aggregated]:
+    results = []
+    for aggregator, model, before, updates, num_samples, steps, num_clients, controls, stream in calls:
+        contributions = Contributions(
+            updates=updates, num_samples=num_samples, steps=steps, controls=controls, num_clients=num_clients, stream=stream
+        )
+        results.append(aggregator.aggregate(model, {} if before is None else before.state, contributions))
+    return results
+
+
+def aggregated_model(aggregated: Recipe) -> Recipe:
+    """The model (P,) of an `Aggregated`."""
+    return recipe(_AGGREGATED_MODEL, aggregated)
+
+
+def _aggregated_model(calls: Calls) -> list[np.ndarray]:
+    return [aggregated.model for (aggregated,) in calls]
+
+
+def state_entry(aggregated: Recipe, name: str) -> Recipe:
+    """A vector (P,) of an `Aggregated`'s state, as SCAFFOLD's `control`."""
+    return recipe(_STATE_ENTRY, aggregated, name)
+
+
+def _state_entry(calls: Calls) -> list[np.ndarray]:
+    return [aggregated.state[name] for aggregated, name in calls]
+
+
+def control(update: Recipe, steps: int, learning_rate: float, own: Recipe | None, shared: Recipe | None) -> Recipe:
+    """A client's next control variate (P,): SCAFFOLD's option II, own - shared - update / (steps * learning_rate).
+
+    Args:
+        update: the client's `Update`, made with the offset shared - own, at a constant rate without momentum.
+        steps: how many optimiser steps it took.
+        learning_rate: of the client.
+        own: the client's present control; None for 0.
+        shared: the server's, as the client holds it; None for 0.
+    """
+    return recipe(_CONTROL, update, steps, learning_rate, own, shared)
+
+
+def _control(calls: Calls) -> list[np.ndarray]:
+    results = []
+    for update, steps, learning_rate, own, shared in calls:
+        control = _vector(update).astype(np.float64) / (-steps * learning_rate)
+        control += 0 if own is None else own
+        control -= 0 if shared is None else shared
+        results.append(control.astype(np.float32))
+    return results
+
+
+def scaled(values: Recipe, factor: float) -> Recipe:
+    """A vector (n,), or an `Update`, times a number."""
+    return recipe(_SCALED, values, factor)
+
+
+def _scaled(calls: Calls) -> list[np.ndarray]:
+    return [_vector(values) * np.float32(factor) for values, factor in calls]
+
+
+def mixed(model: Recipe, other: Recipe, share: float) -> Recipe:
+    """A model (P,) moved towards another one by a share of the way: (1 - share) * model + share * other."""
+    return recipe(_MIXED, model, other, share)
+
+
+def _mixed(calls: Calls) -> list[np.ndarray]:
+    return [((1 - share) * model.astype(np.float64) + share * other.astype(np.float64)).astype(np.float32) for model, other, share in calls]
 
 
 def difference(minuend: Recipe, subtrahend: Recipe) -> Recipe:
@@ -267,6 +411,30 @@ def _total(calls: Calls) -> list[np.ndarray]:
     return [_vector(first) + _vector(second) for first, second in calls]
 
 
+def average(vectors: Sequence[Recipe]) -> Recipe:
+    """The plain mean (n,) of vectors, in the order given."""
+    return recipe(_AVERAGE, tuple(vectors))
+
+
+def _average(calls: Calls) -> list[np.ndarray]:
+    return [np.asarray(np.mean(np.stack(vectors), axis=0, dtype=np.float64), np.float32) for (vectors,) in calls]
+
+
+def consensus(own: Recipe, own_view: Recipe, views: Sequence[Recipe], shares: Sequence[float]) -> Recipe:
+    """A vector (n,) moved towards others: own + the sum of share * (view - own_view), in the order given."""
+    return recipe(_CONSENSUS, own, own_view, tuple(views), tuple(shares))
+
+
+def _consensus(calls: Calls) -> list[np.ndarray]:
+    results = []
+    for own, own_view, views, shares in calls:
+        moved = own.astype(np.float64)
+        for view, share in zip(views, shares, strict=True):
+            moved += share * (view.astype(np.float64) - own_view)
+        results.append(moved.astype(np.float32))
+    return results
+
+
 def evaluate(model: Model, vector: Recipe, data: Recipe) -> Recipe:
     """The `Evaluation` of a flat model vector on the test samples."""
     return recipe(_EVALUATE, model, vector, data)
@@ -283,6 +451,15 @@ def _evaluate(calls: Calls) -> list[Any]:
 
 def _vector(values: Any) -> np.ndarray:
     return values.values if isinstance(values, Update) else values
+
+
+def _dumped(aggregated: Aggregated) -> dict[str, np.ndarray]:
+    return {"model": aggregated.model, **{f"state {name}": vector for name, vector in aggregated.state.items()}}
+
+
+def _loaded(named: Mapping[str, np.ndarray]) -> Aggregated:
+    state = {name.removeprefix("state "): vector for name, vector in named.items() if name != "model"}
+    return Aggregated(named["model"], state)
 
 
 def _as_given(value: Any) -> Any:
@@ -308,13 +485,24 @@ _SHARDS = Function("shards", 1, _shards)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _FIT = Function("fit", 1, _fit)
+_LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
+_TRAINING_LOSS = Function(
+    "training_loss", 1, _training_loss, FactForm(lambda found: [found.mean, found.mean_square], lambda plain: TrainingLoss(*plain))
+)
 _RESIDUAL = Function("residual", 1, _residual, _AS_TENSOR)
 _ENCODE = Function("encode", 2, _encode)
 _ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,))
 _PAYLOAD_BYTES = Function("payload_bytes", 1, _payload_bytes, _AS_FACT)
 _DECODED = Function("decode", 1, _decoded)
 _UNSENT = Function("unsent", 1, _unsent)
-_AGGREGATE = Function("aggregate", 1, _aggregate, _AS_TENSOR)
+_AGGREGATE = Function("aggregate", 2, _aggregate, TensorForm(_dumped, _loaded))
+_AGGREGATED_MODEL = Function("aggregated_model", 1, _aggregated_model)
+_STATE_ENTRY = Function("state_entry", 1, _state_entry)
+_CONTROL = Function("control", 1, _control, _AS_TENSOR)
+_SCALED = Function("scaled", 1, _scaled)
+_MIXED = Function("mixed", 1, _mixed, _AS_TENSOR)
 _DIFFERENCE = Function("difference", 1, _difference)
 _TOTAL = Function("total", 1, _total, _AS_TENSOR)
+_AVERAGE = Function("average", 1, _average)
+_CONSENSUS = Function("consensus", 1, _consensus, _AS_TENSOR)
 _EVALUATE = Function("evaluate", 1, _evaluate, FactForm(lambda found: [found.accuracy, found.loss], _evaluation_from))

@@ -6,15 +6,17 @@ only when something needs it.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["FactForm", "Function", "Recipe", "TensorForm", "recipe"]
+__all__ = ["FactForm", "Function", "Held", "Recipe", "TensorForm", "recipe"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class FactForm:
 @dataclass(frozen=True)
 class TensorForm:
     """How a large value is kept while there is room: as named arrays.
+
+    Functions whose values the work of later rounds begins with have this form: their recipes hold their values once these are there.
 
     Args:
         dump: from the value to its arrays.
@@ -63,8 +67,17 @@ class Function:
     parts: tuple[Function, ...] = ()
 
 
+class Held(Protocol):
+    """Where a value is that a recipe holds in place of its arguments."""
+
+    def value(self) -> Any:
+        """The value."""
+
+
 class Recipe:
     """A value to be computed: compare and hash it by `key`.
+
+    A recipe keeps alive all that it is made of, back to the beginning of the run, until `hold` is called; see `netfl.store.store`.
 
     Args:
         function: what computes it.
@@ -72,15 +85,31 @@ class Recipe:
         key: SHA-256 of the function and the arguments' keys.
     """
 
-    __slots__ = ("arguments", "function", "inputs", "key")
+    __slots__ = ("__weakref__", "_parts", "arguments", "function", "held", "inputs", "key")
 
     def __init__(self, function: Function, arguments: tuple[Any, ...]) -> None:
         self.function = function
         self.arguments = arguments
-        self.inputs = tuple(_recipes_in(arguments))
-        digest = hashlib.sha256()
-        _feed(digest.update, (function.name, function.version, arguments))
-        self.key = digest.digest()
+        written: list[bytes] = []
+        inputs: list[Recipe] = []
+        _write((function.name, function.version, arguments), written, inputs)
+        self.inputs = tuple(inputs)
+        self.held: Held | None = None
+        self._parts: tuple[Recipe, ...] = ()
+        self.key = hashlib.sha256(b"".join(written)).digest()
+
+    def part(self, function: Function) -> Recipe:
+        """The recipe of one of the function's parts: always the same object, so that it holds its value once the whole is computed."""
+        for part in self._parts:
+            if part.function is function:
+                return part
+        self._parts += (Recipe(function, (self,)),)
+        return self._parts[-1]
+
+    def hold(self, held: Held) -> None:
+        """Have the value in place of the arguments, so that what led to it can be forgotten."""
+        self.held = held
+        self.arguments = self.inputs = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.key == other.key
@@ -97,37 +126,64 @@ def recipe(function: Function, *arguments: Any) -> Recipe:
     return Recipe(function, arguments)
 
 
-def _recipes_in(arguments: tuple[Any, ...]) -> Iterable[Recipe]:
-    """The recipes among the arguments, also those inside tuples."""
-    for argument in arguments:
-        if isinstance(argument, Recipe):
-            yield argument
-        elif isinstance(argument, tuple):
-            yield from _recipes_in(argument)
+def _write(value: Any, written: list[bytes], inputs: list[Recipe]) -> None:
+    """Write a value so that unequal values are unequal bytes: each part with its type and length.
 
-
-def _feed(update: Callable[[bytes], Any], value: Any) -> None:
-    """Feed a value to a hash so that unequal values feed unequal bytes: each part with its type and length."""
+    Args:
+        value: an argument, or a part of one.
+        written: gets the bytes.
+        inputs: gets the recipes met on the way.
+    """
     if isinstance(value, Recipe):
-        update(b"R" + value.key)
+        written.append(b"R" + value.key)
+        inputs.append(value)
     elif isinstance(value, str):
         text = value.encode()
-        update(b"s%d:" % len(text) + text)
-    elif value is None or isinstance(value, bool):
-        update(repr(value).encode())
-    elif isinstance(value, int):
-        update(b"i%d;" % value)
-    elif isinstance(value, float):
-        update(b"f" + struct.pack(">d", value))
-    elif isinstance(value, bytes):
-        update(b"b%d:" % len(value) + value)
+        written.append(b"s%d:%b" % (len(text), text))
     elif isinstance(value, tuple):
-        update(b"(%d:" % len(value))
+        written.append(b"(%d:" % len(value))
         for part in value:
-            _feed(update, part)
-    elif is_dataclass(value):
-        update(b"d")
-        _feed(update, f"{type(value).__module__}.{type(value).__qualname__}")
-        _feed(update, tuple((field.name, getattr(value, field.name)) for field in fields(value)))
+            _write(part, written, inputs)
+    elif value is None or isinstance(value, bool):
+        written.append(repr(value).encode())
+    elif isinstance(value, int):
+        written.append(b"i%d;" % value)
+    elif isinstance(value, float):
+        written.append(b"f" + struct.pack(">d", value))
+    elif isinstance(value, bytes):
+        written.append(b"b%d:%b" % (len(value), value))
     else:
-        raise TypeError(f"a recipe's argument must be a recipe, a frozen dataclass or a plain value, not {type(value).__name__}")
+        written.append(_settings(value))
+
+
+def _settings(value: Any) -> bytes:
+    """A frozen dataclass as bytes, remembered in the object: one trainer stands in the recipes of all clients of all rounds."""
+    known: bytes | None = getattr(value, "__dict__", {}).get("_written")
+    if known is not None:
+        return known
+    kind = type(value)
+    if not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"a recipe's argument must be a recipe, a frozen dataclass or a plain value, not {kind.__name__}")
+    name, fields_ = _layout(kind)
+    written = [name]
+    for field, begin in fields_:
+        written.append(begin)
+        _write(getattr(value, field), written, [])
+    known = b"".join(written)
+    with contextlib.suppress(AttributeError):  # a class with slots has no room for it
+        object.__setattr__(value, "_written", known)
+    return known
+
+
+@functools.cache
+def _layout(kind: type) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """What is written of every object of a class: its name, and each field's."""
+    written: list[bytes] = [b"d"]
+    _write(f"{kind.__module__}.{kind.__qualname__}", written, [])
+    names = [field.name for field in fields(kind)]
+    begins = []
+    for name in names:
+        begin: list[bytes] = [b"(2:"]
+        _write(name, begin, [])
+        begins.append((name, b"".join(begin)))
+    return b"".join([*written, b"(%d:" % len(names)]), begins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
@@ -12,12 +13,17 @@ import numpy as np
 
 from netfl.store.disk import Disk
 from netfl.store.recipes import FactForm, Function, Recipe, TensorForm
+from netfl.store.shelf import Shelf
 
 __all__ = ["Store"]
 
 _WRITE_S = 3e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
+_NOTHING = object()
+
+ANNOUNCED_TO_REST = 20_000
+"""Of so many announced recipes, with what hangs on them, the ancestry may be in memory: some 50 MB."""
 
 
 class Store:
@@ -31,19 +37,29 @@ class Store:
     write are twenty times what the write costs, so keeping costs at most a twentieth; what was not kept, or was dropped, is
     computed again from its recipe.
 
+    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with
+    a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
+    read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to it. Held
+    values are never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name (`netfl.store.shelf`).
+    All other values may be dropped, and are computed again from the nearest resting places. A run that finds all its facts computes
+    no values and so reaches no resting place; there `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that
+    is started again makes its recipes anew by replaying, so no recipe is ever stored.
+
     Args:
-        limit_bytes: how much to keep in memory; the least recently used values go first.
+        limit_bytes: how much to keep in memory, and as much again of held values; the least recently used values go first.
         disk: where values outlive the process; None keeps nothing.
     """
 
     def __init__(self, limit_bytes: int = 512 * 1024**2, disk: Disk | None = None) -> None:
         self._limit_bytes = limit_bytes
         self._disk = disk
-        self._values: OrderedDict[bytes, Any] = OrderedDict()
+        self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes it takes
         self._kept_bytes = 0
         self._computed_s = 0.0
         self._announced: dict[bytes, Recipe] = {}
         self._made: set[bytes] = set()
+        self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
+        self._since_rest = 0
         self.start_counting()
 
     def start_counting(self) -> None:
@@ -56,7 +72,12 @@ class Store:
 
     def announce(self, recipes: Iterable[Recipe]) -> None:
         """Say that these values will probably be needed: they join the next batch of their function."""
+        before = len(self._announced)
         self._announced.update((each.key, each) for each in recipes)
+        self._since_rest += len(self._announced) - before
+        if self._since_rest > ANNOUNCED_TO_REST:
+            self._since_rest = 0
+            self._rest(list(self._announced.values()))
 
     def withdraw(self, recipes: Iterable[Recipe]) -> None:
         """Say that announced values will not be needed; those computed already are counted as speculated."""
@@ -74,6 +95,11 @@ class Store:
                 self._made.discard(each.key)
             else:
                 self.reused += 1
+
+    def find(self, wanted: Recipe) -> Any:
+        """The value of a recipe if it is known, else None."""
+        found = self._find(wanted)
+        return None if found is _NOTHING else found
 
     def force(self, wanted: Recipe) -> Any:
         """The value of a recipe."""
@@ -96,8 +122,9 @@ class Store:
                     wave.setdefault(each.function, []).append(each)
             for function, recipes in wave.items():
                 made += self._compute(function, recipes, values)
-                for each in recipes:
-                    del missing[each.key]
+            # What was computed, and parts of it that were wanted too.
+            for key in [key for key in missing if key in values]:
+                del missing[key]
         if made and self._disk is not None:
             self._write(self._disk, made, values)
         return [values[each.key] for each in wanted]
@@ -115,26 +142,40 @@ class Store:
             each = stack.pop()
             if each.key in missing or each.key in values:
                 continue
-            if each.key in self._values:
-                self._values.move_to_end(each.key)
-                values[each.key] = self._values[each.key]
-            elif self._read(each):
-                values[each.key] = self._values[each.key]
-            else:
+            found = self._find(each)
+            if found is _NOTHING:
                 missing[each.key] = each
                 stack.extend(each.inputs)
+            else:
+                values[each.key] = found
         return missing
 
-    def _read(self, wanted: Recipe) -> bool:
-        """Take a value from disk into memory, if it is there."""
-        form = wanted.function.form
-        if self._disk is None or form is None:
-            return False
-        found = self._disk.fact(wanted.key) if isinstance(form, FactForm) else self._disk.arrays(wanted.key)
-        if found is None:
-            return False
-        self._keep(wanted.key, form.load(found))
-        return True
+    def _find(self, wanted: Recipe) -> Any:
+        """A value that is in memory or on disk, or `_NOTHING`."""
+        value: Any = _NOTHING
+        if wanted.key in self._values:
+            self._values.move_to_end(wanted.key)
+            value = self._values[wanted.key][0]
+        elif wanted.held is not None:
+            value = wanted.held.value()
+        elif self._disk is not None and wanted.function.form is not None:
+            form = wanted.function.form
+            found = self._disk.fact(wanted.key) if isinstance(form, FactForm) else self._disk.arrays(wanted.key)
+            value = _NOTHING if found is None else form.load(found)
+        if value is not _NOTHING:
+            self._keep(wanted, value)
+        return value
+
+    def _rest(self, recipes: Sequence[Recipe]) -> None:
+        """Read the nearest resting places below these recipes from disk, as far as they are there."""
+        stack, seen = list(recipes), set[bytes]()
+        while stack:
+            each = stack.pop()
+            if each.key in seen:
+                continue
+            seen.add(each.key)
+            if each.inputs and not (isinstance(each.function.form, TensorForm) and self._find(each) is not _NOTHING):
+                stack.extend(each.inputs)
 
     def _compute(self, function: Function, recipes: list[Recipe], values: dict[bytes, Any]) -> list[Recipe]:
         """Run one batch; the recipes of what it made, parts included."""
@@ -146,11 +187,11 @@ class Store:
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
-            self._keep(each.key, value)
-            for part_function in function.parts if self._disk is not None else ():
-                part = Recipe(part_function, (each,))
+            self._keep(each, value)
+            for part_function in function.parts:
+                part = each.part(part_function)
                 (values[part.key],) = part_function.run([(value,)])
-                self._keep(part.key, values[part.key])
+                self._keep(part, values[part.key])
                 made.append(part)
         return made
 
@@ -165,14 +206,18 @@ class Store:
             self._computed_s = 0.0
         disk.put(facts, arrays)
 
-    def _keep(self, key: bytes, value: Any) -> None:
-        if key in self._values:
+    def _keep(self, made: Recipe, value: Any) -> None:
+        """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
+        if isinstance(made.function.form, TensorForm) and made.held is None:
+            made.hold(self._shelf.put(made.function.form, value))
+        if made.key in self._values:
             return
-        self._values[key] = value
-        self._kept_bytes += _weight_bytes(value)
+        num_bytes = _weight_bytes(value)
+        self._values[made.key] = value, num_bytes
+        self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
-            _, dropped = self._values.popitem(last=False)
-            self._kept_bytes -= _weight_bytes(dropped)
+            _, (_, dropped_bytes) = self._values.popitem(last=False)
+            self._kept_bytes -= dropped_bytes
 
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
@@ -196,6 +241,11 @@ def _weight_bytes(value: Any) -> int:
         return len(value)
     if isinstance(value, list | tuple):
         return sum(_weight_bytes(part) for part in value)
-    if is_dataclass(value):
-        return sum(_weight_bytes(getattr(value, field.name)) for field in fields(value))
-    return 64
+    kind: Any = type(value)
+    names = _field_names(kind)
+    return sum(_weight_bytes(getattr(value, name)) for name in names) if names else 64
+
+
+@functools.cache
+def _field_names(kind: type[object]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from netfl.codecs import Pipeline, Stage
 from netfl.errors import NetflError, NoRouteError
+from netfl.learning.aggregators import Aggregator
 from netfl.parts import nearest
 from netfl.workloads.session import Setting, matching
 
-__all__ = ["Found", "check_pipeline", "check_positive", "missing_device", "shortened", "unmatched", "unreachable"]
+__all__ = ["Found", "aggregator_problems", "check_pipeline", "check_positive", "missing_device", "shortened", "unmatched", "unreachable"]
 
 Found = Iterator[tuple[tuple[str | int, ...], str]]
 
@@ -65,3 +66,23 @@ def _reaches(setting: Setting, source: str, destination: str) -> bool:
     except NoRouteError:
         return False
     return True
+
+
+def aggregator_problems(
+    aggregator: Aggregator, trainer: object, updates: tuple[str, int] | None, *, carries_controls: bool = True
+) -> Found:
+    """Problems of an aggregator in a workload.
+
+    Args:
+        aggregator: what is checked.
+        trainer: what makes the updates.
+        updates: the setting that says how many updates it gets at most, and its value; None if that depends on the topology.
+        carries_controls: whether the workload carries control variates.
+    """
+    if updates is not None and updates[1] < aggregator.least_updates:
+        yield ("aggregator",), f"needs at least {aggregator.least_updates} updates a round; `{updates[0]}` is {updates[1]}"
+    unfit = aggregator.unfit(trainer)
+    if unfit is not None:
+        yield ("aggregator",), unfit
+    if aggregator.uses_controls and not carries_controls:
+        yield ("aggregator",), "needs control variates, which this workload does not carry: use `kind: synchronous`"

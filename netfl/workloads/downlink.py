@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from netfl.codecs import Pipeline
@@ -49,36 +50,45 @@ class Downlink:
     error_feedback: bool
     stream: Stream
     store: Store
-    _sent: list[Broadcast] = field(default_factory=list)
+    _lengths: list[int] = field(default_factory=list)
+    _newest: Broadcast | None = None
     _held: dict[str, int] = field(default_factory=dict)
     _carried: Recipe | None = None
 
+    def begin(self, model: Recipe, receivers: Iterable[str]) -> None:
+        """Everyone holds this model already: nothing is sent for it."""
+        self._newest = Broadcast(1, 0, model)
+        self._lengths.append(0)
+        for receiver in receivers:
+            self.received(receiver, 1)
+
     def broadcast(self, model: Recipe) -> Broadcast:
         """Encode a model for a round."""
-        number = len(self._sent) + 1
+        number = len(self._lengths) + 1
         stream = self.stream.child(number)
         if not self.pipeline.sparse:
             feedback = self.error_feedback and not self.pipeline.lossless
             encoded = values.encode(self.pipeline, model, self._carried, stream, feedback)
             self._carried = values.residual(encoded) if feedback else None
-            self._sent.append(Broadcast(number, self._length(encoded), values.decoded(encoded)))
-        elif not self._sent:
-            self._sent.append(Broadcast(number, self._dense_bytes, model))
+            newest = Broadcast(number, self._length(encoded), values.decoded(encoded))
+        elif self._newest is None:
+            newest = Broadcast(number, self._dense_bytes, model)
         else:
-            held = self._sent[-1].decoded
+            held = self._newest.decoded
             encoded = values.encode(self.pipeline, values.difference(model, held), None, stream)
-            self._sent.append(Broadcast(number, self._length(encoded), values.total(held, values.decoded(encoded))))
-        return self._sent[-1]
+            newest = Broadcast(number, self._length(encoded), values.total(held, values.decoded(encoded)))
+        self._newest = newest
+        self._lengths.append(newest.payload_bytes)
+        return newest
 
     def payload_bytes(self, client: str) -> int:
         """How many bytes bring a client up to the newest broadcast."""
-        newest = self._sent[-1]
         if not self.pipeline.sparse:
-            return newest.payload_bytes
+            return self._lengths[-1]
         held = self._held.get(client, 0)
         if held == 0:
             return self._dense_bytes
-        return min(self._dense_bytes, sum(broadcast.payload_bytes for broadcast in self._sent[held:]))
+        return min(self._dense_bytes, sum(self._lengths[held:]))
 
     def received(self, client: str, number: int) -> None:
         """A client decoded a broadcast."""

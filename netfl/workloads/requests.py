@@ -18,7 +18,7 @@ from netfl.codecs import CODECS, Compressor, Pipeline, Stage
 from netfl.compute import Work
 from netfl.errors import CodecError, NetflError, RunError
 from netfl.learning import values
-from netfl.learning.trainer import TRAINERS, Trainer
+from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.placement import Hop, Path, Placement, Tier
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.chain import Chain
@@ -86,7 +86,11 @@ class Requests:
         yield from unreachable("server", sources, self.server, setting)
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What shows only once the model is there: a placement that fits nowhere."""
+        """What shows only once the model is there: a placement that fits nowhere, a device that is not there."""
+        unusable = unusable_device(self.pretrained) if self.pretrained is not None else None
+        if unusable is not None:
+            yield ("pretrained", "device"), unusable
+            return
         found = []
         for source in matching(self.sources, session.world.topology):
             try:
@@ -274,7 +278,9 @@ class _Serving:
 
     def _feed(self) -> ModelFeed:
         if self.settings.model is not None:
-            return self.session.feeds[self.settings.model]
+            read = self.session.feeds[self.settings.model]
+            read.is_read = True
+            return read
         task, trainer = self.session.task, self.settings.pretrained
         assert trainer is not None
         start = values.initial_model(task.model, task.dataset, self.world.streams.stream("initial model"))

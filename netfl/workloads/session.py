@@ -112,6 +112,8 @@ def _problems_of(path: str) -> Iterator[None]:
 class ModelFeed:
     """The global models of a training workload, as they come to be.
 
+    Older models than the newest are forgotten unless someone reads them.
+
     Args:
         env: the event loop.
         server: the device that holds the newest model.
@@ -120,12 +122,15 @@ class ModelFeed:
     def __init__(self, env: simpy.Environment, server: str) -> None:
         self._env = env
         self.server = server
+        self.is_read = False
         self.version = -1
         self.models: dict[int, Recipe] = {}
         self.changed = env.event()
 
     def publish(self, version: int, model: Recipe) -> None:
         """A new global model exists now; everyone who waits for `changed` learns of it."""
+        if not self.is_read:
+            self.models.clear()
         self.version = version
         self.models[version] = model
         changed, self.changed = self.changed, self._env.event()

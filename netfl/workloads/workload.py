@@ -40,6 +40,11 @@ WORKLOADS = Family(
     "workloads",
     {
         "synchronous": "netfl.workloads.synchronous:Synchronous",
+        "asynchronous": "netfl.workloads.asynchronous:Asynchronous",
+        "buffered": "netfl.workloads.asynchronous:Buffered",
+        "hierarchical": "netfl.workloads.hierarchical:Hierarchical",
+        "gossip": "netfl.workloads.gossip:Gossip",
+        "split": "netfl.workloads.split_learning:SplitLearning",
         "requests": "netfl.workloads.requests:Requests",
         "background": "netfl.workloads.background:Background",
     },

@@ -11,7 +11,7 @@ import pytest
 
 from netfl.codecs import Pipeline, Quantize, TopK
 from netfl.learning import values
-from netfl.learning.aggregate import Mean
+from netfl.learning.aggregators.adaptive import FedAdam
 from netfl.learning.data import Digits
 from netfl.learning.models import Cnn
 from netfl.learning.partition import Dirichlet
@@ -31,6 +31,7 @@ def recipes() -> dict[str, Recipe]:
     update = values.fit(Sgd(learning_rate=0.1, batch_size=16), MODEL, start, data, (shards, 2), STREAMS.stream("fit"))
     encoded = values.encode(Pipeline((TopK(fraction=0.1), Quantize(bits=8))), update, None, STREAMS.stream("encode"))
     decoded = values.decoded(encoded)
+    aggregated = values.aggregate(FedAdam(), start, None, [decoded, decoded], [3, 5], [18, 2], 6)
     profile = profile_of(MODEL, data)
     weights = served(Pipeline((Quantize(bits=8),)), profile, start, STREAMS.stream("served"))
     return {
@@ -38,6 +39,7 @@ def recipes() -> dict[str, Recipe]:
         "shards": shards,
         "initial_model": start,
         "fit": update,
+        "training_loss": values.training_loss(update),
         "encode": encoded,
         "decode": decoded,
         "dataset_facts": values.dataset_facts(data),
@@ -45,10 +47,18 @@ def recipes() -> dict[str, Recipe]:
         "payload_bytes": values.payload_bytes(encoded),
         "residual": values.residual(encoded),
         "served_bytes": served_bytes(weights),
+        "losses": values.losses([update, update]),
         "unsent": values.unsent(encoded),
         "difference": values.difference(start, decoded),
         "total": values.total(start, update),
-        "aggregate": values.aggregate(Mean(), start, [decoded, decoded], [3, 5]),
+        "aggregate": aggregated,
+        "aggregated_model": values.aggregated_model(aggregated),
+        "state_entry": values.state_entry(aggregated, "second"),
+        "control": values.control(update, 18, 0.1, start, decoded),
+        "scaled": values.scaled(update, 0.5),
+        "mixed": values.mixed(start, values.total(start, update), 0.25),
+        "average": values.average([start, decoded]),
+        "consensus": values.consensus(start, decoded, [start, decoded], [0.25, 0.5]),
         "evaluate": values.evaluate(MODEL, start, data),
         "profile": profile,
         "served": weights,
@@ -66,6 +76,10 @@ def figures(name: str, value: Any) -> list[float]:
         return [*summary(value.values), value.mean_loss, value.num_samples]
     if name == "encode":
         return [len(value.payload), *summary(value.residual)]
+    if name == "aggregate":
+        return [*summary(value.model), *summary(value.state["mean"]), *summary(value.state["second"])]
+    if name == "training_loss":
+        return [value.mean, value.mean_square]
     if name == "evaluate":
         return [value.accuracy, value.loss]
     if name == "profile":
@@ -76,7 +90,7 @@ def figures(name: str, value: Any) -> list[float]:
         return [int(value.correct.sum()), int(value.payload_bytes.sum())]
     if name == "dataset_facts":
         return [*value.sample_shape, value.num_classes, value.num_test]
-    if name in ("shard_samples", "served_bytes"):
+    if name in ("shard_samples", "served_bytes", "losses"):
         return list(value)
     if name == "payload_bytes":
         return [value]
@@ -91,6 +105,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
     ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("payload_bytes", 1): [163.0],
+    ("losses", 1): [2.123234, 2.123234],
     ("residual", 1): [666.0, 6.822563, 1.113186],
     ("served_bytes", 1): [0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
     ("infer", 2): [44.0, 96212.0],
@@ -103,10 +118,18 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("unsent", 1): [666.0, 12.496707, 2.591252],
     ("difference", 1): [666.0, 61.509307, -0.452889],
     ("total", 1): [666.0, 63.536224, 3.616429],
-    ("aggregate", 1): [666.0, 62.761475, 2.503244],
     ("evaluate", 1): [0.119777, 2.307638],
     ("profile", 1): [9.0, 14944.0, 2664.0, 9872.0],
     ("served", 2): [666.0, 60.94125, 1.026149, 0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
+    ("aggregate", 2): [666.0, 62.913682, 2.675764, 666.0, 0.569797, 0.147807, 666.0, 0.006349, 0.001512],
+    ("aggregated_model", 1): [666.0, 62.913682, 2.675764],
+    ("state_entry", 1): [666.0, 0.006349, 0.001512],
+    ("control", 1): [666.0, 63.213927, -1.892474],
+    ("scaled", 1): [666.0, 6.248353, 1.295626],
+    ("average", 1): [666.0, 31.380737, 1.251622],
+    ("consensus", 1): [666.0, 76.110628, 0.911955],
+    ("mixed", 1): [666.0, 61.121409, 1.67299],
+    ("training_loss", 1): [2.123234, 4.606203],
 }
 
 

@@ -14,7 +14,7 @@ TOPOLOGIES = sorted((ROOT / "topologies").rglob("*.yaml"))
 
 
 def test_counts() -> None:
-    assert len(SCENARIOS) == 3
+    assert len(SCENARIOS) == 6
     assert len(TOPOLOGIES) == 9
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from netfl.learning import chains, stacked
-from netfl.learning.aggregate import Mean
+from netfl.learning.aggregators import Contributions, Mean
 from netfl.learning.chains import chain_of
 from netfl.learning.data import Digits
 from netfl.learning.models import Cnn, Mlp, Model, initial, load_vector, num_parameters, to_vector
@@ -233,7 +233,7 @@ def test_fedavg_with_one_client_is_plain_sgd() -> None:
         stream = STREAMS.stream("fit", number)
         round_job = FitJob(model, job.inputs, job.labels, stream)
         (result,) = fit(trainer, Mlp(), SHAPE, 10, [round_job])
-        model = Mean().aggregate(model, [result.model - model], [result.num_samples])
+        model = mean_of(model, [result])
         assert abs(model - result.model).max() < 1e-7  # the update is rounded once, the sum once
         ((order,),) = _orders([round_job], 1)
         for begin in range(0, len(order), 16):
@@ -243,6 +243,17 @@ def test_fedavg_with_one_client_is_plain_sgd() -> None:
             nn.functional.cross_entropy(logits, torch.from_numpy(job.labels[batch])).backward()
             optimizer.step()
     assert abs(model - to_vector(module)).max() < 1e-6
+
+
+def mean_of(model: np.ndarray, results: list[FitResult]) -> np.ndarray:
+    """The next model by a weighted mean."""
+    contributions = Contributions(
+        updates=[result.model - model for result in results],
+        num_samples=[result.num_samples for result in results],
+        steps=[result.num_steps for result in results],
+        num_clients=len(results),
+    )
+    return Mean().aggregate(model, {}, contributions).model
 
 
 def test_shuffles_depend_on_the_stream_and_change_each_epoch() -> None:
@@ -309,7 +320,7 @@ def test_federated_averaging_learns_the_digits() -> None:
             for client, shard in enumerate(SHARDS)
         ]
         results = fit(trainer, Mlp(), SHAPE, 10, jobs)
-        model = Mean().aggregate(model, [result.model - model for result in results], [result.num_samples for result in results])
+        model = mean_of(model, results)
     after = evaluate(Mlp(), SHAPE, 10, model, DATA.test_inputs, DATA.test_labels)
     assert before.accuracy < 0.3
     assert after.accuracy > 0.88
@@ -380,3 +391,17 @@ def test_models_with_buffers_are_refused() -> None:
 
 def test_kinds() -> None:
     assert TRAINERS.find("sgd") is Sgd
+
+
+def test_squared_losses_of_the_last_epoch() -> None:
+    """One step of the whole shard: the losses are those of the start model."""
+    (job, *_) = jobs_of(Mlp(), clients=1)
+    for train in (fit, fit_one_by_one):
+        (result,) = train(Sgd(learning_rate=0.1, batch_size=2000), Mlp(), SHAPE, 10, [job])
+        module = Mlp().build(SHAPE, 10)
+        load_vector(module, job.start)
+        with torch.no_grad():
+            logits = module(torch.from_numpy(job.inputs))
+            losses = nn.functional.cross_entropy(logits, torch.from_numpy(job.labels), reduction="none")
+        assert result.mean_loss == pytest.approx(float(losses.mean()), rel=1e-5)
+        assert result.mean_square_loss == pytest.approx(float(losses.square().mean()), rel=1e-5)

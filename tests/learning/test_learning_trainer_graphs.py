@@ -188,6 +188,14 @@ def test_the_path_depends_on_the_batch_size() -> None:
     assert str(LEAST_CLIENTS) in path_of(model, (6,), 10, 1000).reason
 
 
+def test_convolutions_with_too_many_windows_go_through_the_loop() -> None:
+    # A 3 x 3 convolution of 3 channels on 32 x 32: 27 * 1024 numbers a sample, 4 bytes each: 110,592; 6 MiB hold 56 samples.
+    model = Cnn(channels=(4,))
+    assert path_of(model, (3, 32, 32), 10, 56).kind == "chain"
+    path = path_of(model, (3, 32, 32), 10, 57)
+    assert (path.kind, path.reason) == ("loop", "a step's convolution windows take 6.3 MB")
+
+
 def test_a_graph_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     # A function whose stacked form is wrong, and one whose bits depend on company, must both fail the rehearsal.
     from netfl.learning import graph_values

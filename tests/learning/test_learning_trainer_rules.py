@@ -12,9 +12,24 @@ import torch
 from torch.nn import functional
 from trainer_nets import distance, jobs_of, same_bits
 
+from netfl.learning import values
+from netfl.learning.data import Digits
 from netfl.learning.models import Cnn, Mlp, Model, load_vector, to_vector
 from netfl.learning.rules import factors
-from netfl.learning.trainer import TRAINERS, Adam, AdamW, FitJob, FitResult, Sgd, _orders, fit, fit_one_by_one, on_device
+from netfl.learning.trainer import (
+    TRAINERS,
+    Adam,
+    AdamW,
+    FitJob,
+    FitResult,
+    Sgd,
+    _orders,
+    _placed,
+    fit,
+    fit_one_by_one,
+    on_device,
+    unusable_device,
+)
 from netfl.randomness import Streams
 
 STREAMS = Streams(seed=5)
@@ -200,9 +215,28 @@ def test_devices() -> None:
     with pytest.raises(ValueError, match="device: auto: expected it replaced"):
         fit(Sgd(learning_rate=0.1, device="auto"), MODELS["mlp"], SHAPE, 10, [job])
     if not torch.cuda.is_available():
-        for use in (on_device, lambda each: fit(each, MODELS["mlp"], SHAPE, 10, [job])):
-            with pytest.raises(ValueError, match="device: cuda: torch finds no CUDA device"):
-                use(Sgd(learning_rate=0.1, device="cuda"))
+        with pytest.raises(ValueError, match="device: cuda: torch finds no CUDA device"):
+            fit(Sgd(learning_rate=0.1, device="cuda"), MODELS["mlp"], SHAPE, 10, [job])
+        assert unusable_device(Sgd(learning_rate=0.1, device="cuda")) == "device: cuda: torch finds no CUDA device; use cpu, or auto"
+    assert unusable_device(Sgd(learning_rate=0.1, device="auto")) is None
+
+
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_what_auto_came_to_is_part_of_the_key(has_cuda: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    _placed.cache_clear()
+    streams = Streams(seed=1)
+    data = values.dataset(Digits(), streams.stream("data"))
+    start = values.initial_model(MODELS["mlp"], data, streams.stream("model"))
+
+    def key(device: str) -> bytes:
+        return values.fit(Sgd(learning_rate=0.1, device=device), MODELS["mlp"], start, data, None, streams.stream("fit")).key
+
+    with caplog.at_level("INFO", "netfl"):
+        assert key("auto") == key("cuda" if has_cuda else "cpu")
+    _placed.cache_clear()
+    assert key("cpu") != key("cuda")
+    assert f"training on {'cuda' if has_cuda else 'cpu'}" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -213,3 +247,36 @@ def test_cuda_repeats_itself_and_is_near_the_cpu() -> None:
         first = fit(trainer, model, SHAPE, 10, jobs)
         assert same_bits(first[2:4], fit(trainer, model, SHAPE, 10, jobs[2:4]))
         assert distance(first, fit(dataclasses.replace(trainer, device="cpu"), model, SHAPE, 10, jobs)) < 1e-9
+
+
+# --- offsets ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("trainer", [TRAINING["sgd"], TRAINING["all of sgd"], TRAINING["adam"]], ids=["sgd", "all of sgd", "adam"])
+def test_an_offset_is_added_to_every_steps_gradient(trainer: Sgd | Adam, model: Model) -> None:
+    """Stacked against the plain loop; a first step of full batch by hand; company changes no bit, with or without offsets in it."""
+    jobs = jobs_of(model, SHAPE)
+    offsets = [np.random.default_rng(number).standard_normal(job.start.shape).astype(job.start.dtype) for number, job in enumerate(jobs)]
+    moved = [dataclasses.replace(job, offset=offset) for job, offset in zip(jobs, offsets, strict=True)]
+    together = fit(trainer, model, SHAPE, 10, moved, workers=1)
+    assert distance(together, fit_one_by_one(trainer, model, SHAPE, 10, moved)) < 1e-4
+    mixed = fit(trainer, model, SHAPE, 10, [*moved[:3], *jobs[3:6], *moved[6:]], workers=1)
+    assert same_bits(mixed[:3], together[:3])
+    assert same_bits(mixed[6:], together[6:])
+    assert same_bits(mixed[3:6], fit(trainer, model, SHAPE, 10, jobs, workers=1)[3:6])
+
+
+def test_one_step_with_an_offset_by_hand() -> None:
+    (job, *_) = jobs_of(Mlp(), SHAPE)
+    trainer = Sgd(learning_rate=0.5, batch_size=1000)
+    offset = np.linspace(-1, 1, len(job.start)).astype(job.start.dtype)
+    (without,) = fit(trainer, Mlp(), SHAPE, 10, [job])
+    (moved,) = fit(trainer, Mlp(), SHAPE, 10, [dataclasses.replace(job, offset=offset)])
+    np.testing.assert_allclose(moved.model, without.model - 0.5 * offset, rtol=0, atol=1e-6)
+
+
+def test_a_wrong_offset_is_refused() -> None:
+    (job, *_) = jobs_of(Mlp(), SHAPE)
+    with pytest.raises(ValueError, match=r"offsets of shape \(\d+,\) and float32, got \(3,\)"):
+        fit(Sgd(learning_rate=0.1), Mlp(), SHAPE, 10, [dataclasses.replace(job, offset=np.zeros(3, np.float32))])

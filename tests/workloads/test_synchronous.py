@@ -1,16 +1,18 @@
 """Synchronous training on the simulated clock."""
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from netfl import run
 from netfl.errors import RunError, ScenarioError
 from netfl.learning import values
-from netfl.learning.aggregate import Mean
+from netfl.learning.aggregators import Mean
 from netfl.learning.data import Digits
 from netfl.learning.models import Mlp
 from netfl.learning.partition import Iid
@@ -38,7 +40,7 @@ def test_federated_averaging_with_one_client_is_plain_sgd() -> None:
         stream = streams.stream("fit", "client", round_)
         update = values.fit(trainer, model, vector, dataset, (shards, 0), stream)
         encoded = values.encode(_no_codec(), update, None, stream)
-        vector = values.aggregate(Mean(), vector, [values.decoded(encoded)], [len(shard)])
+        vector = values.aggregated_model(values.aggregate(Mean(), vector, None, [values.decoded(encoded)], [len(shard)], [1], 1))
         job = FitJob(plain, data.train_inputs[shard], data.train_labels[shard], stream)
         (result,) = fit_one_by_one(trainer, model, data.sample_shape, data.num_classes, [job])
         plain = result.model
@@ -138,6 +140,50 @@ def test_diverged_training_ends_the_run_and_keeps_its_results(tmp_path: Path) ->
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_a_problem_of_the_scenario() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        run(training_only(training__trainer={"kind": "sgd", "learning_rate": 0.1, "device": "cuda"}))
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (
+        "workloads.training.trainer.device",
+        "device: cuda: torch finds no CUDA device; use cpu, or auto",
+    )
+
+
+def diverging(**changes: object) -> str:
+    """What the run says of a training whose numbers get out of hand."""
+    with pytest.raises(RunError) as caught:
+        run(training_only(training__clients_per_round=4, **changes))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{}, {"training__uplink": [{"kind": "quantize"}]}, {"training__evaluate_every": 3}])
+def test_divergence_is_said_with_client_round_and_what_to_lower(changes: dict[str, object]) -> None:
+    # A rate of 1e30: the first step's gradients are finite, the loss after it is not.
+    said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes)
+    assert re.fullmatch(
+        r"workload 'training', round 1: the loss of client 'node-[1-4]' is (nan|inf): training has diverged; "
+        r"lower `trainer.learning_rate`, or set `trainer.clip_norm`",
+        said,
+    )
+    assert diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes) == said  # from known losses
+
+
+def test_divergence_that_a_codec_meets_first_names_the_client_too() -> None:
+    changes = {"training__uplink": [{"kind": "quantize"}, {"kind": "zstd"}]}  # the length depends on the data: encoded at the upload
+    said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes)
+    assert re.match(
+        r"workload 'training', round 1: the loss of client 'node-[1-4]' is (nan|inf); quantize .*not finite.*learning_rate", said
+    )
+
+
+def test_divergence_in_the_last_step_shows_in_the_next_model() -> None:
+    # One step a client: its loss is of before the step, and is finite; the weights after it are finite too, the model's loss is not.
+    said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "batch_size": 1000})
+    assert re.match(r"workload 'training', round 1: the loss of global model 1 is (nan|inf): .*learning_rate", said)
+
+
 def test_outages_lose_clients_and_everyone_comes_back() -> None:
     devices = training_only()["topology"]["devices"]
     devices["node-{1..4}"]["outages"] = {"kind": "exponential", "mean_up": "1 s", "mean_down": "0.5 s"}
@@ -183,3 +229,57 @@ def test_lengths_that_depend_on_the_data_train_whoever_may_be_needed() -> None:
     accepted = found["training"]["training"]["updates_accepted"]
     assert accepted < 3
     assert found["work"] == {"trained_clients": 4, "reused_clients": 0, "speculated_clients": 4 - accepted}
+
+
+@pytest.mark.parametrize(
+    "aggregator",
+    ["fedavgm", {"kind": "fedadam", "learning_rate": 0.1, "beta1": 0.0, "tau": 0.03}, "fednova", "median", {"kind": "krum", "wrong": 0},
+     {"kind": "noisy_mean", "clip_norm": 1.0, "noise_multiplier": 0.01}],
+    ids=str,
+)  # fmt: skip
+def test_aggregators_train(aggregator: Any) -> None:
+    """Two rounds leave a model that is better than the first, which knows a tenth."""
+    report = run(training_only(training__rounds=2, training__aggregator=aggregator))
+    assert report.metrics["training"]["training"]["accuracy"] > 0.15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training__aggregator": "krum"}, "needs at least 5 updates a round; `clients_per_round` is 3"),
+        ({"training__aggregator": {"kind": "trimmed_mean", "trim": 0.1}}, "needs at least 10 updates a round"),
+        ({"training__aggregator": "fednova", "training__trainer": "adam"}, "expected a trainer of stochastic gradient descent"),
+    ],
+    ids=str,
+)
+def test_an_aggregator_that_does_not_fit_is_refused_with_its_place(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScenarioError, match=message) as caught:
+        run(training_only(**change))
+    assert "aggregator" in str(caught.value)
+
+
+def test_a_round_with_too_few_updates_for_its_aggregator_changes_nothing(tmp_path: Path) -> None:
+    """A deadline that all miss but two, whom a median does not suffice."""
+    scenario = training_only(training__rounds=1, training__aggregator="median", training__deadline="1 s")
+    links = scenario["topology"]["links"]
+    radio = links.pop("node-{1..4}-radio")
+    radio.pop("medium")
+    links["node-{1..2}-radio"] = {**radio, "between": ["node-{1..2}", "gateway"], "rate": "10 Mbit/s"}
+    links["node-{3..4}-radio"] = {**radio, "between": ["node-{3..4}", "gateway"], "rate": "10 kbit/s"}
+    scenario["workloads"]["training"]["clients_per_round"] = 4
+    run(scenario, output=tmp_path / "out")
+    assert rows(tmp_path / "out", "SELECT selected, accepted, version FROM rounds") == [(4, 0, 0)]
+
+
+@pytest.mark.parametrize("selector", ["round_robin", "fastest", "oort", "power_of_choice"])
+def test_selectors_train(selector: str, tmp_path: Path) -> None:
+    report = run(training_only(training__rounds=4, training__clients_per_round=2, training__selector=selector), output=tmp_path / "out")
+    assert report.metrics["training"]["training"]["accuracy"] > 0.15
+    asked = rows(tmp_path / "out", "SELECT destination, count(*) FROM transfers WHERE kind = 'model' GROUP BY destination")
+    assert sum(count for _, count in asked) == 8
+    if selector == "round_robin":
+        assert [count for _, count in asked] == [2, 2, 2, 2]
+    if selector == "fastest":
+        assert [count for _, count in asked] == [4, 4]
+    else:
+        assert len(asked) >= 3

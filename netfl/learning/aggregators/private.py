@@ -1,0 +1,48 @@
+"""Aggregation under differential privacy of whole clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from netfl.learning.aggregators.aggregator import Aggregated, Aggregator, Contributions, Vector, checked, weighted_mean
+
+__all__ = ["NoisyMean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyMean(Aggregator):
+    """The mean of updates that are clipped to a norm, plus Gaussian noise (DP-FedAvg: H. B. McMahan et al., ICLR 2018).
+
+    Clients count alike. The noise is added to the sum, with `noise_multiplier` times `clip_norm` as standard deviation, once, by the
+    server, which must be trusted: the updates themselves travel as they are. `netfl.learning.privacy` counts the epsilon.
+
+    Args:
+        clip_norm: updates longer than this (Euclidean norm over all parameters) are scaled down to it.
+        noise_multiplier: standard deviation of the noise on the sum, in clip norms; 0 clips only.
+    """
+
+    clip_norm: Annotated[float, annotated_types.Gt(0)]
+    noise_multiplier: Annotated[float, annotated_types.Ge(0)]
+
+    draws: ClassVar[bool] = True
+
+    def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
+        """See `Aggregator`."""
+        checked(model, contributions, self.least_updates)
+        if contributions.stream is None:
+            raise ValueError("expected a stream to draw the noise from, got none")
+        clipped = []
+        for update in contributions.updates:
+            wide = update.astype(np.float64)
+            norm = float(np.sqrt(np.sum(wide**2)))
+            clipped.append(wide * min(1.0, self.clip_norm / norm) if norm else wide)
+        mean = weighted_mean(clipped, [1] * len(clipped))
+        if self.noise_multiplier:
+            noise = contributions.stream.generator().normal(size=model.shape)
+            mean += noise * (self.noise_multiplier * self.clip_norm / len(clipped))
+        return Aggregated((model + mean).astype(np.float32))

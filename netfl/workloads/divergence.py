@@ -1,0 +1,66 @@
+"""Training that diverges: found at the end of a round, with the client whose loss is not a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from netfl.errors import RunError
+from netfl.learning import values
+from netfl.store import Recipe, Store
+
+__all__ = ["check_losses", "diverged"]
+
+ADVICE = "lower `trainer.learning_rate`, or set `trainer.clip_norm`"
+
+
+def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
+    """End the run if a client whose update counts has lost its way.
+
+    The losses are facts, so that a run that finds them trains nobody. Where they are not known yet, the round's clients train
+    now, as one batch, and the model that they make is computed, so that memory holds one round's updates and not more.
+
+    Args:
+        store: where values are computed.
+        workload: who trains.
+        round_: the round that ends.
+        fits: the `Update` of each client that counts, by name.
+        model: the global model that the round makes.
+
+    Raises:
+        RunError: a loss is not a number or infinite.
+    """
+    wanted = values.losses(list(fits.values()))
+    losses = store.find(wanted)
+    is_new = losses is None
+    if is_new:
+        losses = store.force(wanted)
+    for client, loss in zip(fits, losses, strict=True):
+        if not math.isfinite(loss):
+            raise _error(workload, round_, f"the loss of client '{client}' is {loss}")
+    if is_new:
+        store.force(model)
+
+
+def diverged(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], symptom: str) -> RunError:
+    """The error of a training whose numbers got out of hand; names the first client whose own did, if there is one.
+
+    Args:
+        store: where values are computed.
+        workload: who trains.
+        round_: the round in which it showed.
+        fits: the `Update` of each client of the round, by name.
+        symptom: where it showed.
+    """
+    for client, update in zip(fits, store.force_all(list(fits.values())), strict=True):
+        if not math.isfinite(update.mean_loss):
+            return _error(workload, round_, f"the loss of client '{client}' is {update.mean_loss}; {symptom}")
+        if not np.isfinite(update.values).all():
+            return _error(workload, round_, f"the update of client '{client}' has values that are not finite; {symptom}")
+    return _error(workload, round_, symptom)
+
+
+def _error(workload: str, round_: int, what: str) -> RunError:
+    return RunError(f"workload '{workload}', round {round_}: {what}: training has diverged; {ADVICE}")

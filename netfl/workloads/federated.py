@@ -1,0 +1,284 @@
+"""What every training of clients around a server has in common: its settings, its checks, and its state while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from netfl.codecs import CODECS, Pipeline, Stage
+from netfl.compute import Work
+from netfl.errors import CodecError, NetflError
+from netfl.learning import values
+from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
+from netfl.store import Recipe
+from netfl.trace import Evaluation, Round
+from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.delays import DELAYS, Delay
+from netfl.workloads.divergence import check_losses, diverged
+from netfl.workloads.session import ModelFeed, Session, Setting, matching
+from netfl.world import Message, Sending
+
+__all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
+
+Process = Generator[Any, Any, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learners:
+    """Clients that train on their own samples.
+
+    Args:
+        rounds: how many new global models.
+        trainer: what a client does with a model.
+        clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
+        error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
+        delay: how much longer than its work a client's training takes; nothing when left out.
+        evaluate_every: measure the global model after every this many rounds, and after the last.
+    """
+
+    rounds: Annotated[int, Ge(1)]
+    trainer: Annotated[Trainer, TRAINERS]
+    clients: tuple[str, ...] = ()
+    error_feedback: bool = True
+    delay: Annotated[Delay, DELAYS] | None = None
+    evaluate_every: Annotated[int, Ge(1)] = 1
+
+    role: ClassVar = "training"
+
+    @property
+    def ends(self) -> bool:
+        """After its last round."""
+        return True
+
+    def problems(self, setting: Setting) -> Found:
+        """What is wrong with these settings on that topology: (path below this workload, message) each."""
+        if not setting.has_task:
+            yield (), "training needs `data` and `model` in the scenario"
+        yield from unmatched("clients", self.clients, setting)
+        if not matching(self.clients, setting.topology):
+            yield ("clients",), "no device matches: training has no clients"
+
+    def model_problems(self, session: Session) -> Found:
+        """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
+        unusable = unusable_device(self.trainer)
+        if unusable is not None:
+            yield ("trainer", "device"), unusable
+            return
+        clients = matching(self.clients, session.world.topology)
+        try:
+            samples = session.store.force(values.shard_samples(self.shards(session, len(clients))))
+        except (NetflError, ValueError) as error:
+            yield (), f"the data cannot be dealt to {len(clients)} clients: {error}"
+            return
+        found = []
+        for client, num_samples in zip(clients, samples, strict=True):
+            need = self.training_work(session, num_samples).memory_bytes
+            have = session.world.profile(client).memory_bytes
+            if need > have:
+                found.append(f"training needs {need:,} bytes of memory on '{client}', which has {have:,}")
+        yield from shortened((), found)
+
+    def shards(self, session: Session, num_clients: int) -> Recipe:
+        """Who has which training samples."""
+        return values.shards(session.task.dataset, session.task.partition, num_clients, session.world.streams.stream("partition"))
+
+    def training_work(self, session: Session, num_samples: int) -> Work:
+        """One local training."""
+        trainer = self.trainer
+        return session.task.training_work(num_samples, trainer.epochs, trainer.batch_size, trainer.steps(num_samples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federated(Learners):
+    """Clients that train the models of a server.
+
+    Args:
+        server: the device that aggregates.
+        uplink: codecs of updates; none sends float32.
+        downlink: codecs of models; none sends float32. With a sparsifier, the change of the model is sent, and a client
+            that missed some gets all of them or the dense model, whichever is shorter.
+    """
+
+    server: str = "cloud"
+    uplink: tuple[Annotated[Stage, CODECS], ...] = ()
+    downlink: tuple[Annotated[Stage, CODECS], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("uplink", "downlink"):
+            check_pipeline(name, getattr(self, name))
+
+    def problems(self, setting: Setting) -> Found:
+        """See `Learners`; and whether everyone reaches the server."""
+        yield from super().problems(setting)
+        yield from missing_device("server", self.server, setting)
+        clients = matching(self.clients, setting.topology)
+        if self.server in clients:
+            yield ("clients",), f"the server '{self.server}' cannot be its own client"
+        yield from unreachable("server", clients, self.server, setting)
+
+
+class Training:
+    """One training under way: what its server and its clients share.
+
+    Args:
+        settings: of the workload.
+        session: the run.
+        name: of the workload.
+        holder: the device that holds the newest global model.
+    """
+
+    def __init__(self, settings: Learners, session: Session, name: str, holder: str) -> None:
+        self.settings = settings
+        self.session = session
+        self.world = session.world
+        self.store = session.store
+        self.name = name
+        self.holder = holder
+        clients = matching(settings.clients, self.world.topology)
+        self.shards = settings.shards(session, len(clients))
+        num_samples = self.store.force(values.shard_samples(self.shards))
+        self.clients = {client: Leaf(self, client, index, num_samples[index]) for index, client in enumerate(clients)}
+        task = session.task
+        self.model = values.initial_model(task.model, task.dataset, self.world.streams.stream("initial model"))
+        self.version = 0
+        self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
+        self._unsettled: list[Recipe] = []
+        self._round = 0
+        self._fits: Mapping[str, Recipe] = {}
+
+    def begin(self) -> None:
+        """Publish and measure the initial model."""
+        self.world.keep(self.holder, self.name, 4 * self.session.task.num_parameters)
+        self.feed.publish(self.version, self.model)
+        self.session.reached(self._evaluate())
+
+    def advance(self, model: Recipe) -> None:
+        """There is a new global model."""
+        self.model = model
+        self.version += 1
+
+    def end_round(self, round_: int, start_s: float, selected: int, accepted: int, failed: int) -> None:
+        """Publish what a round made, write it down, and measure the model when that is due."""
+        if accepted:
+            self.feed.publish(self.version, self.model)
+        self.world.trace.append(
+            Round(
+                workload=self.name, round=round_, start_s=start_s, end_s=self.world.now, selected=selected, accepted=accepted,
+                failed=failed, aborted=selected - accepted - failed, version=self.version,
+            )
+        )  # fmt: skip
+        if round_ % self.settings.evaluate_every == 0 or round_ == self.settings.rounds:
+            self.session.report(self.name, round_, self.settings.rounds, self._evaluate())
+
+    def send(self, source: str, destination: str, kind: Any, payload_bytes: int, label: str) -> Sending:
+        """Send a message of this workload."""
+        return self.world.send(source, destination, Message(kind=kind, payload_bytes=payload_bytes, workload=self.name, label=label))
+
+    def payload_bytes(self, pipeline: Pipeline, encoded: Recipe) -> int:
+        """Length of a model's or an update's encoding, in closed form where there is one."""
+        stated = pipeline.encoded_bytes(self.session.task.num_parameters)
+        return int(self.force(values.payload_bytes(encoded))) if stated is None else stated
+
+    def aggregation_work(self, num_updates: int) -> Work:
+        """Adding up that many updates: two operations a value, each read once, the model read and written."""
+        num_values = self.session.task.num_parameters
+        return Work(
+            kind="aggregation",
+            flop=2.0 * num_values * num_updates,
+            moved_bytes=4.0 * num_values * (num_updates + 2),
+            memory_bytes=4 * num_values * (num_updates + 1),
+        )
+
+    def wait_for_any(self, devices: list[str]) -> Process:
+        """Until any of the devices is up."""
+        while not any(self.world.is_up(device) for device in devices):
+            yield self.world.sleep(min(self.world.next_change_s(device) for device in devices) - self.world.now)
+
+    def announce(self, number: int, fits: Mapping[str, Recipe]) -> None:
+        """These clients' updates, of that round, will probably be needed."""
+        self._round, self._fits = number, fits
+        self.store.announce(fits.values())
+
+    def used(self, number: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
+        """These clients' updates made that model in that round: the next evaluation settles them.
+
+        Raises:
+            RunError: one of them has diverged.
+        """
+        self._unsettled += fits.values()
+        with self._diverging():
+            check_losses(self.store, self.name, number, fits, model)
+
+    def force(self, wanted: Recipe) -> Any:
+        """A value of the training.
+
+        Raises:
+            RunError: no codec can carry it: training has diverged.
+        """
+        with self._diverging():
+            return self.store.force(wanted)
+
+    @contextmanager
+    def _diverging(self) -> Iterator[None]:
+        """An update that no codec can carry means that training has diverged."""
+        try:
+            yield
+        except CodecError as error:
+            raise diverged(self.store, self.name, self._round, self._fits, str(error)) from error
+
+    def _evaluate(self) -> float:
+        """Measure the newest global model.
+
+        Raises:
+            RunError: its loss is not a number: training has diverged.
+        """
+        task = self.session.task
+        found = self.force(values.evaluate(task.model, self.model, task.dataset))
+        self.store.settle(self._unsettled)
+        self._unsettled.clear()
+        if not math.isfinite(found.loss):
+            raise diverged(self.store, self.name, self._round, self._fits, f"the loss of global model {self.version} is {found.loss}")
+        self.world.trace.append(
+            Evaluation(workload=self.name, version=self.version, time_s=self.world.now, accuracy=found.accuracy, loss=found.loss)
+        )
+        return float(found.accuracy)
+
+
+class Leaf:
+    """A client that trains on its own samples.
+
+    Args:
+        training: what it takes part in.
+        name: the device.
+        index: which shard is its own.
+        num_samples: how many samples that has.
+    """
+
+    def __init__(self, training: Training, name: str, index: int, num_samples: int) -> None:
+        self.name = name
+        self.num_samples = num_samples
+        self._training = training
+        self._index = index
+
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe:
+        """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
+        training, task = self._training, self._training.session.task
+        return values.fit(
+            training.settings.trainer, task.model, start, task.dataset, (training.shards, self._index),
+            training.world.streams.stream("fit", training.name, self.name, turn), offset,
+        )  # fmt: skip
+
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+        """Spend the time that training takes; the update."""
+        training = self._training
+        work = training.settings.training_work(training.session, self.num_samples)
+        yield training.world.compute(self.name, work, workload=training.name, label=label)
+        delay = training.settings.delay
+        if delay is not None:
+            yield training.world.sleep(delay.draw_s(training.world.streams.stream("delay", training.name, self.name, turn)))
+        return self.update(start, turn) if update is None else update

@@ -1,0 +1,249 @@
+"""A hub trains a model in rounds with its members: the server with its clients, or a gateway with the devices behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any, Protocol
+
+from netfl.codecs import Pipeline, Stage
+from netfl.learning import values
+from netfl.learning.aggregators import Aggregator
+from netfl.learning.select import Selector
+from netfl.store import Recipe
+from netfl.workloads.aggregation import Aggregation, Controls
+from netfl.workloads.downlink import Downlink
+from netfl.workloads.federated import Process, Training
+from netfl.workloads.known import Known
+from netfl.world import Sending
+
+__all__ = ["Hub", "Member", "Outcome", "num_asked"]
+
+
+class Member(Protocol):
+    """Who makes updates of models for a hub: a client, or another hub with members of its own."""
+
+    name: str
+    num_samples: int
+
+    def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe | None:
+        """The update that it would make in a round, if that is known in advance."""
+
+    def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
+        """Spend the time that it takes; the update, which is the one that `update` foretold if it did."""
+
+
+class Outcome:
+    """What became of a round.
+
+    Args:
+        selected: members asked.
+        accepted: members whose update was aggregated.
+        failed: members lost to the network.
+    """
+
+    def __init__(self, selected: int, accepted: int, failed: int) -> None:
+        self.selected = selected
+        self.accepted = accepted
+        self.failed = failed
+
+
+class _Cohort:
+    """The members of one round and what became of them."""
+
+    def __init__(self, goal: int, least: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
+        self.goal = goal
+        self.least = least
+        self.updates = updates
+        self.pending = count
+        self.complete = complete
+        self.closed = False
+        self.arrivals: dict[str, tuple[float, Recipe]] = {}
+        self.accepted: dict[str, Recipe] = {}
+        self.failed = 0
+        self.sendings: dict[str, Sending] = {}
+
+    def ended(self) -> None:
+        """A member's part is over, whichever way."""
+        self.pending -= 1
+        if not self.closed and not self.complete.triggered and (self.pending == 0 or len(self.arrivals) >= self.goal):
+            self.complete.succeed()
+
+    def close(self) -> None:
+        """Accept the first arrivals, those of one instant by name, or none if they are too few; cut off everyone who still sends."""
+        self.closed = True
+        first = sorted(self.arrivals, key=lambda member: (self.arrivals[member][0], member))[: self.goal]
+        if len(first) >= self.least:
+            self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
+        for sending in self.sendings.values():
+            sending.abort()
+
+
+class Hub:
+    """Rounds of selection, download, training, upload and aggregation, of one device with its members.
+
+    Args:
+        training: what it belongs to.
+        device: the hub.
+        members: who makes updates for it, by name.
+        uplink: codecs of updates.
+        downlink: codecs of models.
+        per_round: how many updates a round aggregates at most.
+        asked: how many members a round asks.
+        deadline_s: a round ends after this long with the updates that it has; None waits for all.
+        selector: who takes part.
+        aggregator: what the hub makes of the updates.
+        model: what it begins with.
+        place: what tells this hub's random streams and labels from those of others; nothing for the server.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        device: str,
+        members: Mapping[str, Member],
+        *,
+        uplink: tuple[Stage, ...],
+        downlink: tuple[Stage, ...],
+        per_round: int,
+        asked: int,
+        deadline_s: float | None,
+        selector: Selector,
+        aggregator: Aggregator,
+        model: Recipe,
+        place: tuple[str, ...] = (),
+    ) -> None:
+        world = training.world
+        self.device = device
+        self.members = members
+        self.model = model
+        self._training = training
+        self._world = world
+        self._store = training.store
+        self._per_round = per_round
+        self._asked = asked
+        self._deadline_s = deadline_s
+        self._selector = selector
+        trainer, num_values = training.settings.trainer, training.session.task.num_parameters
+        self._aggregation = Aggregation(aggregator, trainer, world, (training.name, *place), len(members))
+        self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
+        self._place = place
+        self._uplink = Pipeline(uplink)
+        self._feedback = training.settings.error_feedback and not self._uplink.lossless
+        self._residuals: dict[str, Recipe] = {}
+        self._cohort: _Cohort | None = None
+        self._known = Known(training, device, self._uplink, {name: member.num_samples for name, member in members.items()})
+        self._downlink = Downlink(
+            pipeline=Pipeline(downlink),
+            num_values=num_values,
+            error_feedback=training.settings.error_feedback,
+            stream=world.streams.stream("downlink", training.name, *place),
+            store=training.store,
+        )
+        training.session.at_end(self._withdraw)
+
+    def round(self, number: int) -> Generator[Any, Any, Outcome]:
+        """Improve the hub's model by one round; what became of it."""
+        yield from self._training.wait_for_any(list(self.members))
+        start_s = self._world.now
+        cohort, selected = self._open(number)
+        self._cohort = cohort
+        if self._deadline_s is None:
+            yield cohort.complete
+        else:
+            yield cohort.complete | self._world.sleep(self._deadline_s)
+        cohort.close()
+        self._withdraw()
+        for member, (_, encoded) in cohort.arrivals.items():
+            self._carry(member, encoded, accepted=member in cohort.accepted)
+        for member in cohort.accepted:
+            self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
+        if cohort.accepted:
+            yield from self._aggregate(cohort, number)
+        return Outcome(selected, len(cohort.accepted), cohort.failed)
+
+    def _withdraw(self) -> None:
+        """Nobody will need what the other members of the newest cohort would have made."""
+        if self._cohort is not None:
+            accepted: Iterable[str] = self._cohort.accepted if self._cohort.closed else ()
+            self._store.withdraw(update for member, update in self._cohort.updates.items() if member not in accepted)
+            self._cohort = None
+
+    def _open(self, number: int) -> tuple[_Cohort, int]:
+        """Select the round's members and set them to work."""
+        candidates = [member for member in self.members if self._world.is_up(member)]
+        stream = self._world.streams.stream("select", self._training.name, *self._place, number)
+        known = self._known.facts(candidates, self._selector.needs_losses)
+        selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)
+        for member in selected:
+            self._known.selected(member, number)
+        broadcast = self._downlink.broadcast(self.model)
+        updates = {}
+        for member in selected:
+            offset = None if self._controls is None else self._controls.offset(member)
+            update = self.members[member].update(broadcast.decoded, number, offset)
+            if update is not None:
+                updates[member] = update
+        cohort = _Cohort(
+            min(self._per_round, len(selected)), self._aggregation.aggregator.least_updates, updates, len(selected), self._world.env.event()
+        )
+        self._training.announce(number, updates)
+        for member in selected:
+            self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
+        return cohort, len(selected)
+
+    def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int, number: int) -> Process:
+        """One member's part in a round."""
+        download_bytes = self._downlink.payload_bytes(member.name) + (0 if self._controls is None else self._controls.download_bytes)
+        download = self._send(cohort, member.name, self.device, member.name, "model", download_bytes, number)
+        yield download
+        if download.delivered:
+            self._downlink.received(member.name, broadcast)
+            if not cohort.closed:
+                update = yield from member.work(start, cohort.updates.get(member.name), number, self._label(number))
+                if not cohort.closed:
+                    yield from self._upload(cohort, member.name, update, number)
+        elif download.transfer.outcome == "failed":
+            cohort.failed += not cohort.closed
+        cohort.ended()
+
+    def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
+        training = self._training
+        stream = self._world.streams.stream("uplink", training.name, member, number)
+        encoded = values.encode(self._uplink, update, self._residuals.get(member), stream, self._feedback)
+        upload_bytes = training.payload_bytes(self._uplink, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
+        yield upload
+        if upload.delivered and not cohort.closed:
+            cohort.arrivals[member] = (self._world.now, encoded)
+            return
+        self._carry(member, encoded, accepted=False)
+        if upload.transfer.outcome == "failed":
+            cohort.failed += not cohort.closed
+
+    def _carry(self, member: str, encoded: Recipe, accepted: bool) -> None:
+        """Remember what a member adds to its next update: what the encoding lost, or all of it if it was not accepted."""
+        if self._feedback:
+            self._residuals[member] = values.residual(encoded) if accepted else values.unsent(encoded)
+
+    def _send(self, cohort: _Cohort, member: str, source: str, destination: str, kind: Any, payload_bytes: int, number: int) -> Sending:
+        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, self._label(number))
+        return sending
+
+    def _aggregate(self, cohort: _Cohort, number: int) -> Process:
+        updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
+        num_samples = [self.members[member].num_samples for member in cohort.accepted]
+        fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
+        changes = () if self._controls is None else self._controls.changes(fits, num_samples)
+        self.model = self._aggregation.combine(number, self.model, updates, num_samples, changes)
+        self._training.used(number, fits, self.model)
+        work = self._training.aggregation_work(len(updates))
+        yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))
+
+    def _label(self, number: int) -> str:
+        return " ".join((*self._place, f"round {number}"))
+
+
+def num_asked(per_round: int, over_selection: float) -> int:
+    """How many members a round asks to get `per_round` updates."""
+    return math.ceil(round(per_round * over_selection, 9))
