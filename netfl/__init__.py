@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from netfl.errors import NetflError, Problem, RunError, ScenarioError
     from netfl.scenario import Scenario, load_scenario
     from netfl.studies.run import Run, run
+    from netfl.studies.sweep import sweep
 
-__all__ = ["NetflError", "Problem", "Run", "RunError", "Scenario", "ScenarioError", "load_scenario", "run"]
+__all__ = ["NetflError", "Problem", "Run", "RunError", "Scenario", "ScenarioError", "load_scenario", "run", "sweep"]
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _HOMES = {
     "ScenarioError": "netfl.errors",
     "load_scenario": "netfl.scenario",
     "run": "netfl.studies",
+    "sweep": "netfl.studies.sweep",
 }
 
 

@@ -13,11 +13,16 @@ from typing import TypeVar
 import numpy as np
 
 from netfl.codecs import Pipeline, Stage, Vector, encode_with_feedback
-from netfl.errors import CodecError
+from netfl.errors import CodecError, NetflError
 from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
+from netfl.placement import Hop, Node, Path, Placement, Profile, Tier, estimate
+from netfl.placement.plan import memory_shortages
+from netfl.placement.planners import Planner
+from netfl.placement.planners.chain import Chain
+from netfl.placement.planners.problem import problem_of
 from netfl.randomness import Streams
 
-__all__ = ["check_aggregator", "check_codec"]
+__all__ = ["check_aggregator", "check_codec", "check_planner"]
 
 _Result = TypeVar("_Result")
 
@@ -187,6 +192,107 @@ def _check_wrong(receiver: Pipeline, data: bytes) -> None:
         raise AssertionError(f"decode must raise CodecError on wrong bytes, but raised {error!r} on {shown}") from error
     stated = receiver.encoded_bytes(len(decoded))
     assert stated in (None, len(data)), f"decode took {shown}, but {len(decoded)} values are {stated} bytes"
+
+
+def check_planner(planner: Planner, *, cases: int = 60, seed: int = 0) -> None:
+    """Check that a planner keeps the contract of `Planner`, on random models and paths of one to four devices, some with tight memory.
+
+    Its placement is one of that profile and path, in which no data flows back and every piece fits; its estimate is what the placement
+    takes; equal arguments give equal placements; what it cannot place raises NetflError and nothing else; a gap of 0 is claimed only where
+    no prefix cut that fits is faster by the planner's estimate, unless the planner has an `objective` other than latency.
+
+    Args:
+        planner: what to check.
+        cases: how many models and paths.
+        seed: of these.
+
+    Raises:
+        AssertionError: a sentence that says which law broke, for which case.
+    """
+    generator = np.random.default_rng(seed)
+    for number in range(cases):
+        profile, path = _random_profile(generator), _random_path(generator, 1 + number % 4, tight=number % 3 == 2)
+        _check_plan(planner, profile, path, f"case {number} (seed {seed}): {len(profile.nodes)} nodes on {len(path.tiers)} devices")
+
+
+def _check_plan(planner: Planner, profile: Profile, path: Path, what: str) -> None:
+    def encoded_bytes(values: int) -> int:
+        return 9 + values
+
+    def plan() -> Placement | None:
+        try:
+            return planner.plan(profile, path, encoded_bytes, 40)
+        except NetflError:
+            return None
+        except Exception as error:
+            raise AssertionError(f"a planner must place or raise NetflError, but raised {error!r} on {what}") from error
+
+    placement = plan()
+    assert placement == plan(), f"equal arguments must give equal placements, but two differ on {what}"
+    if placement is None:
+        return
+    assert isinstance(placement, Placement), f"a planner must return a Placement, but returned {type(placement).__name__} on {what}"
+    assert placement.devices == path.devices, f"the devices must be the path's, but are {placement.devices} on {what}"
+    assert placement.nodes == len(profile.nodes), (
+        f"the placement must be of {len(profile.nodes)} nodes, but is of {placement.nodes} on {what}"
+    )
+    problem = problem_of(profile, path, encoded_bytes, 40)
+    try:
+        problem.check(placement.labels)
+        placed = placement.arranged(profile)
+        took = estimate(placed, path, placement.cuts, encoded_bytes, 40)
+    except ValueError as error:
+        raise AssertionError(f"the placement {placement} is none: {error}, on {what}") from error
+    assert not any(memory_shortages(placed, path, placement.cuts)), (
+        f"every piece must fit its memory, but {placement.describe()} does not, on {what}"
+    )
+    close = abs(placement.estimate_s - took.total_s) <= 1e-9 * max(took.total_s, 1e-9)
+    assert close, f"the estimate must be what the placement takes, {took.total_s} s, but is {placement.estimate_s} s, on {what}"
+    if placement.gap == 0 and getattr(planner, "objective", "latency") == "latency" and getattr(planner, "deadline", None) is None:
+        best = Chain().plan(profile, path, encoded_bytes, 40)
+        assert placement.estimate_s <= best.estimate_s * (1 + 1e-6), f"a gap of 0 was claimed, but {best.describe()} is faster, on {what}"
+
+
+def _random_profile(generator: np.random.Generator) -> Profile:
+    values = int(generator.integers(1, 1000))
+    nodes = [
+        Node(
+            name="n0", op="input", predecessors=(), flop=0.0, moved_bytes=0.0, output_values=values, output_shape=(values,),
+            parameter_bytes=0, parameters=(),
+        )
+    ]  # fmt: skip
+    first = values
+    for place in range(1, int(generator.integers(2, 12))):
+        reads = sorted({*generator.integers(0, place, size=int(generator.integers(1, 3))).tolist()})
+        values = int(generator.integers(1, 1000))
+        start = 100 * int(generator.integers(0, 12))
+        nodes.append(
+            Node(
+                name=f"n{place}", op="op", predecessors=tuple(f"n{read}" for read in reads), flop=float(generator.integers(0, 10**7)),
+                moved_bytes=float(generator.integers(1, 10**6)), output_values=values, output_shape=(values,),
+                parameter_bytes=400, parameters=((start, start + 100),),
+            )
+        )  # fmt: skip
+    return Profile(nodes=tuple(nodes), sample_shape=(first,))
+
+
+def _random_path(generator: np.random.Generator, tiers: int, *, tight: bool) -> Path:
+    return Path(
+        tiers=tuple(
+            Tier(
+                device=f"device {k}",
+                flop_per_s=float(10 ** generator.uniform(6, 9)),
+                memory_bytes_per_s=float(10 ** generator.uniform(6, 9)),
+                overhead_s=float(generator.choice([0.0, 0.01, 0.5])),
+                memory_bytes=int(generator.integers(5000, 30000)) if tight else 10**6,
+            )
+            for k in range(tiers)
+        ),
+        hops=tuple(
+            Hop(latency_s=float(generator.uniform(0, 0.1)), up_bps=float(10 ** generator.uniform(4, 7)), down_bps=1e6)
+            for _ in range(tiers - 1)
+        ),
+    )
 
 
 def check_aggregator(

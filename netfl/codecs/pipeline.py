@@ -271,6 +271,13 @@ class Pipeline:
         spent = [each for each in (*selections, release) if each is not None]
         return math.fsum(spent) if len(spent) == len(selections) + 1 else math.inf
 
+    def most_kept(self, count: int) -> int:
+        """How many of `count` values are let out at most."""
+        for sparsifier in self._sparsifiers:
+            kept = sparsifier.kept_count(count)
+            count = count if kept is None else kept
+        return count
+
     @property
     def momentum(self) -> float | None:
         """The factor of the momentum that error feedback keeps; None for none."""

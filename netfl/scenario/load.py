@@ -6,7 +6,7 @@ Overrides of settings come before a `generate` or `import` block is unfolded, th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from netfl.scenario.topologies import form_of, unfold_topology
 from netfl.scenario.tree import Mark, PathKey, Tree, load_file, load_text, parse_path
 from netfl.workloads import WORKLOADS, Setting
 
-__all__ = ["Loaded", "is_topology", "load", "load_scenario", "load_topology", "to_yaml"]
+__all__ = ["Loaded", "from_folder", "is_topology", "load", "load_scenario", "load_topology", "to_yaml"]
 
 _MOST_PARENTS = 20
 
@@ -49,11 +49,16 @@ class Loaded:
         """A problem with a setting, and its place."""
         return self.tree.problem(message, path, hint)
 
+    def single(self) -> Loaded:
+        """The scenario as it stands, without its sweep."""
+        return replace(self, scenario=replace(self.scenario, sweep=None))
+
 
 def load(
     source: str | Path | Scenario | Mapping[str, Any],
     settings: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    places: Mapping[str, Mark] | None = None,
 ) -> Loaded:
     """Read a scenario and check it.
 
@@ -61,6 +66,7 @@ def load(
         source: path of a scenario file, a mapping of its contents, or a scenario made in Python.
         settings: path of a setting (`workloads.training.rounds`) to its value, as in YAML.
         overrides: the same as `path=value` texts, the value being YAML; errors call them `--set #1`, `--set #2`.
+        places: where the settings of these paths came from, for errors.
 
     Raises:
         ScenarioError: everything that is wrong, at once.
@@ -77,7 +83,9 @@ def load(
         tree = _load_tree(path, ())
         given = tree.text
     given_settings = [_assignment(text, f"--set #{number}") for number, text in enumerate(overrides, 1)]
-    given_settings += [_assigned(name, Tree(_copied(value)), f"setting '{name}'") for name, value in (settings or {}).items()]
+    for name, value in (settings or {}).items():
+        place = (places or {}).get(name, Mark(f"setting '{name}'", 1, 1))
+        given_settings.append(_assigned(name, Tree(_copied(value), {(): place}), place.file))
     try:
         _settle(tree, given_settings, ("topology",))
     except ScenarioError as error:
@@ -132,6 +140,27 @@ def is_topology(path: str | Path) -> bool:
         return True
     value = load_file(Path(path), str(path)).value
     return isinstance(value, dict) and ("devices" in value or form_of(value) is not None) and "workloads" not in value
+
+
+def from_folder(path_text: str, value: Any, folder: Path) -> Any:
+    """A setting's value with the paths of files in it made absolute, counted from a folder."""
+    path = tuple(path_text.split("."))
+    value = _copied(value)
+    if isinstance(value, str):
+        block = _FILE_BLOCKS.get(path[-2], ()) if len(path) > 1 else ()
+        is_data = path[:2] == ("data", "source") and path[-1].endswith("path")
+        if value and (path in (("topology",), ("topology", "import")) or path[-1] in block or is_data):
+            return str((folder / value).absolute())
+        return value
+    tree = Tree({path[-1]: value})
+    _resolve_files(tree.value, folder)
+    if isinstance(value, dict) and path == ("topology",) and isinstance(value.get("import"), str):
+        value["import"] = str((folder / value["import"]).absolute())
+    if isinstance(value, dict) and path == ("data", "source"):
+        for name, each in value.items():
+            if name.endswith("path") and isinstance(each, str) and each:
+                value[name] = str((folder / each).absolute())
+    return value
 
 
 def to_yaml(scenario: Scenario) -> str:
@@ -379,7 +408,10 @@ def _settle(tree: Tree, assignments: Sequence[_Assignment], at: PathKey) -> None
             changes.append(_change(name, value, at, mark))
     for each in [*changes, *later]:
         _single_out(tree, each, at)
-        _put(tree, each)
+        if each.branch.value is None and len(each.path) == len(at) + 2:
+            _take_away(tree, each, at)
+        else:
+            _put(tree, each)
     if unfolded and (changes or later):
         topology = _at(tree.value, at)
         told = ", ".join(f"`{'.'.join(map(str, each.path[len(at) :]))}`" for each in [*changes, *later])
@@ -402,10 +434,11 @@ def _single_out(tree: Tree, each: _Assignment, at: PathKey) -> None:
     """Make the device, link or medium that a path goes into an entry of its own if it stands in a range of names.
 
     Raises:
-        ScenarioError: nothing has that name.
+        ScenarioError: nothing has that name, and the path does not put something whole there.
     """
     inside = each.path[len(at) :]
-    if len(inside) < 3 or not isinstance(inside[1], str):
+    is_new = len(inside) == 2 and each.branch.value is not None
+    if len(inside) < 2 or not isinstance(inside[1], str):
         return
     section, name = str(inside[0]), inside[1]
     topology = _at(tree.value, at)
@@ -422,9 +455,41 @@ def _single_out(tree: Tree, each: _Assignment, at: PathKey) -> None:
             topology[section] = _with_range_unfolded(entries, key, unfolded)
             return
         names += unfolded[:1000]
+    if is_new:
+        return
     what = {"devices": "device", "links": "link", "media": "medium"}[section]
     mark = each.branch.marks[()]
     raise ScenarioError(Problem(f"no {what} '{name}'", each.text, each.label, mark.line, mark.column, nearest(name, names), mark.source))
+
+
+def _take_away(tree: Tree, each: _Assignment, at: PathKey) -> None:
+    """Remove a device, link or medium; a device's links go with it."""
+    section, name = each.path[len(at) :]
+    topology = _at(tree.value, at)
+    entries = topology.get(section) if isinstance(topology, dict) else None
+    if not isinstance(entries, dict) or name not in entries:
+        return
+    del entries[name]
+    links = topology.get("links")
+    if section != "devices" or not isinstance(links, dict):
+        return
+    for key in [key for key, link in links.items() if isinstance(link, dict) and _ends_at(link.get("between"), str(name))]:
+        ends = [unfold(end) for end in links[key]["between"]]
+        numbered = _with_range_unfolded({key: links[key]}, key, unfold(key)) if max(map(len, ends)) > 1 else {key: links[key]}
+        kept = {single: entry for single, entry in numbered.items() if name not in entry["between"]}
+        topology["links"] = links = {
+            other: entry for old, value in links.items() for other, entry in (kept.items() if old == key else [(old, value)])
+        }
+
+
+def _ends_at(between: Any, name: str) -> bool:
+    """Whether a link, or one of those that its range stands for, ends at a device."""
+    if not isinstance(between, list):
+        return False
+    try:
+        return any(isinstance(end, str) and name in unfold(end) for end in between)
+    except ValueError:
+        return False
 
 
 def _with_range_unfolded(entries: dict[str, Any], key: str, names: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import StringConstraints
@@ -26,7 +26,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[\w][\w .-]{0,99}$")]
 NamePattern = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f{}]{0,99}(\{\d+\.\.\d+\}[^\x00-\x1f{}]{0,99})?$", min_length=1)]
 """A name without control characters and braces, or several by one range such as `camera-{1..10}`."""
 
-__all__ = ["DataBlock", "DeviceBlock", "LinkBlock", "MediumBlock", "Scenario", "Stop", "TopologyFile"]
+__all__ = ["DataBlock", "DeviceBlock", "LinkBlock", "MediumBlock", "Scenario", "Stop", "Sweep", "TopologyFile"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,12 @@ class MediumBlock:
 
     Args:
         efficiency_exponent: n stations that send share n to the minus this of the air; 0 loses nothing.
+        duplex: half: both directions take of the same air; full: each has its own. When absent: full if all of its links are cell technologies
+            of full duplex (LTE, 5G in frequency division), else half.
     """
 
     efficiency_exponent: Annotated[float, Ge(0), Le(1)] = 0.0
+    duplex: Literal["half", "full"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +169,28 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The points of a study: every row of `grid` with every row of `zip` with every entry of `points`, each in every replicate.
+
+    A setting's path is written as for `--set`; a value of nothing for a device, link or medium takes it away. Paths of files count from
+    the file in which they stand.
+
+    Args:
+        grid: path of a setting to its values; all combinations.
+        zip: the same, the first values together, the second values together, and so on.
+        points: settings that go together, by path; an entry may have a `label` for tables.
+        replicates: how many independent repetitions; points of one replicate share their random numbers.
+        constraint: an expression that a point must fulfil, such as `workloads.training.rounds >= 5`.
+    """
+
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    zip: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    points: tuple[dict[str, Any], ...] = ()
+    replicates: Annotated[int, Ge(1), Le(100_000)] = 1
+    constraint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """Everything that one run is made of.
 
@@ -181,6 +206,7 @@ class Scenario:
         data: what there is to learn from.
         model: the kind of model.
         stop: when the run ends.
+        sweep: what `netfl sweep` varies; `netfl run` runs the scenario as it stands.
     """
 
     schema: Literal[1]
@@ -194,3 +220,4 @@ class Scenario:
     data: DataBlock | None = None
     model: Annotated[Model, MODELS] | None = None
     stop: Stop = field(default_factory=Stop)
+    sweep: Sweep | None = None

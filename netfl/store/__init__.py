@@ -2,6 +2,6 @@
 
 from netfl.store.disk import Disk, default_folder
 from netfl.store.recipes import FactForm, Function, Recipe, TensorForm, recipe
-from netfl.store.store import Store
+from netfl.store.store import MissingValueError, Store
 
-__all__ = ["Disk", "FactForm", "Function", "Recipe", "Store", "TensorForm", "default_folder", "recipe"]
+__all__ = ["Disk", "FactForm", "Function", "MissingValueError", "Recipe", "Store", "TensorForm", "default_folder", "recipe"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import platform
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,18 +20,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from netfl.errors import NetflError, Problem, RunError, ScenarioError
+from netfl.errors import NetflError, RunError
 from netfl.report import metrics as metrics_of
 from netfl.scenario import Loaded, Scenario, load, to_yaml
 from netfl.scenario.build import Bench, prepare
 from netfl.store import Disk, Store, default_folder
+from netfl.studies.folders import unfinished_like, write_whole, written
 from netfl.workloads import Progress, Session
 from netfl.world import collecting_seldom
 
-__all__ = ["Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_loaded"]
+__all__ = ["DiskFullError", "Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_folder", "run_loaded"]
 
 _LOG = logging.getLogger("netfl")
 _STEPS_BETWEEN_LOOKS = 2000
+
+
+class DiskFullError(RunError):
+    """There was no room to write a run; its folder is left unfinished, and the same run goes on once there is."""
 
 
 class InterruptedRunError(RunError):
@@ -92,7 +99,8 @@ def run(
         source: path of a scenario file, a mapping of its contents, or a scenario made in Python.
         set: path of a setting (`workloads.training.rounds`) to its value, as in YAML.
         seed: in place of the scenario's.
-        output: the folder to write, which must not hold anything; None writes nothing.
+        output: the folder to write: new, empty, or left unfinished by the same run, which is then written anew from the start. None
+            writes nothing.
         store: to share computed values with other runs in this process; None uses the folder `netfl.store.default_folder()`.
         on_progress: called at the end of every round.
         trust_code: whether code that the scenario names (`model: {kind: python}`) may run.
@@ -118,14 +126,40 @@ def run_loaded(
     on_tick: Callable[[float], None] | None = None,
     interrupt: Interrupt | None = None,
     trust_code: bool = False,
+    again: tuple[str, ...] = (),
 ) -> Run:
-    """Run a scenario that is loaded; see `run`."""
+    """Run a scenario that is loaded, its `sweep` left out; see `run`.
+
+    Args:
+        loaded: the scenario.
+        output: see `run`.
+        store: see `run`.
+        argv: the command, for the folder.
+        on_progress: see `run`.
+        on_tick: called about five times a second with the simulated clock.
+        interrupt: what signals set.
+        trust_code: see `run`.
+        again: statuses of runs that may be written over beside unfinished ones: failed, finished.
+    """
     started_s = time.perf_counter()
-    with _opened(store) as open_store, _made(output) as path:
-        open_store.start_counting()
-        bench = prepare(loaded, open_store, trust_code=trust_code)
-        with _folder(path, loaded, argv) as folder:
-            return _run(bench, _Looks(on_progress, on_tick, interrupt or Interrupt()), folder, started_s)
+    loaded = loaded.single()
+    try:
+        with _opened(store) as open_store, _claimed(output, loaded, again) as path:
+            open_store.start_counting()
+            bench = prepare(loaded, open_store, trust_code=trust_code)
+            with _folder(path, loaded, argv) as folder:
+                return _run(bench, _Looks(on_progress, on_tick, interrupt or Interrupt()), folder, started_s)
+    except (OSError, sqlite3.Error) as error:
+        if not _is_full(error):
+            raise
+        raise DiskFullError(f"no room left for '{output}': make room, and run the same command again") from None
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a disk is full, or its owner's share of it."""
+    if isinstance(error, sqlite3.Error):
+        return "disk is full" in str(error)  # an error that SimPy raises again has lost its code
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -142,8 +176,16 @@ def _opened(store: Store | None) -> Iterator[Store]:
 
 
 def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) -> Run:
-    scenario = bench.loaded.scenario
     session = bench.session(folder.trace_path if folder else None, looks.round_ended)
+    try:
+        return _told(bench, session, looks, folder, started_s)
+    except (OSError, sqlite3.Error):
+        session.world.trace.connection.close()
+        raise
+
+
+def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None, started_s: float) -> Run:
+    scenario = bench.loaded.scenario
     trace = session.world.trace
     _LOG.info("run of '%s', seed %d, replicate %d", scenario.name, scenario.seed, scenario.replicate)
     error: NetflError | None = None
@@ -155,6 +197,8 @@ def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) 
         error = InterruptedRunError(f"interrupted at {session.world.now:g} s of simulated time")
     except NetflError as failure:
         reason, error = "failed", failure
+    except (OSError, sqlite3.Error):
+        raise
     except BaseException:
         trace.close()
         raise
@@ -166,17 +210,22 @@ def _run(bench: Bench, looks: _Looks, folder: _Folder | None, started_s: float) 
     found["trace_digest"] = trace.digest()
     found["host_s"] = time.perf_counter() - started_s
     found["work"] = {
-        "trained_clients": bench.store.computed["fit"],
+        "trained_clients": bench.store.computed["fit"] + bench.store.computed["turn"],
         "reused_clients": bench.store.reused,
         "speculated_clients": bench.store.speculated,
     }
     found = {key: found[key] for key in _ordered(found)}
     trace.close()
     if folder:
+        folder.computed = {"computed": dict(bench.store.computed), "first_missing": _key(bench.store)}
         folder.write_results(found, success=error is None)
     if error is not None:
         raise error
     return Run(found, folder.path if folder else None, scenario)
+
+
+def _key(store: Store) -> str | None:
+    return store.first_missing.key.hex() if store.first_missing is not None else None
 
 
 def _go(session: Session, looks: _Looks) -> str:
@@ -212,6 +261,7 @@ class _Folder:
         self._argv = list(argv)
         self._started = datetime.now(UTC)
         self._scenario = loaded.scenario
+        self.computed: dict[str, Any] = {}
         resolved = to_yaml(loaded.scenario)
         (path / "scenario.yaml").write_text(loaded.given if loaded.given is not None else resolved, encoding="utf-8")
         (path / "resolved.yaml").write_text(resolved, encoding="utf-8")
@@ -231,37 +281,23 @@ class _Folder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "versions": versions,
+            "store": self.computed,
         }
-        _write_whole(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
+        write_whole(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
 
     def write_results(self, found: Mapping[str, Any], success: bool) -> None:
         document = {"schema_version": 1, "success": success, "metrics": found}
-        _write_whole(self.path / "metrics.json", json.dumps(document, indent=2) + "\n")
+        write_whole(self.path / "metrics.json", json.dumps(document, indent=2) + "\n")
 
 
 @contextmanager
-def _made(output: str | Path | None) -> Iterator[Path | None]:
-    """The folder for a run, made new or found empty; taken away again if nothing was written.
-
-    Raises:
-        ScenarioError: it cannot be made, or it holds something.
-    """
+def _claimed(output: str | Path | None, loaded: Loaded, again: tuple[str, ...]) -> Iterator[Path | None]:
+    """The folder for a run, or None."""
     if output is None:
         yield None
         return
-    path = Path(output)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ScenarioError(Problem(f"'{path}' is not an empty folder", file="output", hint="name a new folder"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ScenarioError(Problem(f"the folder '{str(path)[:200]}' cannot be made: {reason}", file="output")) from None
-    try:
+    with written(Path(output), to_yaml(loaded.scenario), again) as path:
         yield path
-    finally:
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 @contextmanager
@@ -281,11 +317,17 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
         folder.write_status("finished")
     except (InterruptedRunError, KeyboardInterrupt) as error:
         _LOG.warning("%s", error or "interrupted")
-        folder.write_status("interrupted")
+        with suppress(OSError):  # a full disk must not hide why the run ended
+            folder.write_status("interrupted")
         raise
     except BaseException as error:
+        if _is_full(error):
+            with suppress(OSError):
+                folder.write_status("interrupted")
+            raise
         _LOG.error("%s", error, exc_info=not isinstance(error, NetflError))
-        folder.write_status("failed")
+        with suppress(OSError):
+            folder.write_status("failed")
         raise
     finally:
         _LOG.removeHandler(handler)
@@ -293,10 +335,16 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
         handler.close()
 
 
+def run_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
+    """The folder for a run: the newest one that the same run left unfinished, else a new one."""
+    found = unfinished_like(root / scenario.name, f"Z-{_mark(scenario)}", to_yaml(scenario))
+    return new_run_folder(scenario, root) if found is None else found
+
+
 def new_run_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
     """A new folder `runs/NAME/UTC-STAMP-HASH`; two that are asked for at once are two."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{hashlib.sha256(to_yaml(scenario).encode()).hexdigest()[:6]}"
+    name = f"{stamp}-{_mark(scenario)}"
     for number in count(1):
         path = root / scenario.name / (name if number == 1 else f"{name}-{number}")
         try:
@@ -307,11 +355,8 @@ def new_run_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
     raise AssertionError("unreachable")
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _mark(scenario: Scenario) -> str:
+    return hashlib.sha256(to_yaml(scenario).encode()).hexdigest()[:6]
 
 
 class Interrupt:

@@ -28,8 +28,15 @@ def test_exported_names_exist(name: str) -> None:
 
 def exceptions() -> list[type[BaseException]]:
     from netfl.studies import InterruptedRunError
+    from netfl.studies.folders import LockedError
+    from netfl.studies.run import DiskFullError
 
-    return [InterruptedRunError, *(each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, BaseException))]
+    return [
+        InterruptedRunError,
+        LockedError,
+        DiskFullError,
+        *(each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, BaseException)),
+    ]
 
 
 @pytest.mark.parametrize("kind", exceptions(), ids=lambda kind: kind.__name__)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from netfl.scenario import load, load_topology, to_yaml
+from netfl.studies.points import plan
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "scenarios").rglob("*.yaml"))
@@ -14,7 +15,7 @@ TOPOLOGIES = sorted((ROOT / "topologies").rglob("*.yaml"))
 
 
 def test_counts() -> None:
-    assert len(SCENARIOS) == 6
+    assert len(SCENARIOS) == 9
     assert len(TOPOLOGIES) == 9
 
 
@@ -53,9 +54,17 @@ def test_scenario_loads_and_its_resolved_form_is_the_same_scenario(path: Path) -
     assert load(yaml.safe_load(to_yaml(loaded.scenario))).scenario == loaded.scenario
 
 
+@pytest.mark.parametrize("path", [path for path in SCENARIOS if path.parent.name == "studies"], ids=lambda path: path.name)
+def test_every_point_of_a_study_loads(path: Path) -> None:
+    made = plan(path, replicates=1)
+    assert made.keys
+    assert (made.excluded, made.equal) == (0, 0)
+
+
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name)
 def test_scenario_opens_with_question_command_and_figures(path: Path) -> None:
     comment = path.read_text(encoding="utf-8").split("schema:")[0]
     assert "?" in comment
-    assert f"netfl run scenarios/{path.name}" in comment
+    command = "sweep" if path.parent.name == "studies" else "run"
+    assert f"netfl {command} {path.relative_to(ROOT)}" in comment
     assert "Expect" in comment

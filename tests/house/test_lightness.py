@@ -26,10 +26,12 @@ print("HEAVY", heavy)
     [
         ["--help"],
         ["run", "--help"],
+        ["sweep", "--help"],
         ["list"],
         ["schema"],
         ["validate", "scenarios/smart-building.yaml", "topologies/smart-building.yaml"],
         ["show", "scenarios/smart-building.yaml", "--resolved"],
+        ["verify", "tests/oracles/network/p02_parking_lot.json"],
     ],
     ids=" ".join,
 )

@@ -35,7 +35,7 @@ def test_every_run_command_names_a_scenario_and_settings_that_load() -> None:
 
 def test_every_other_command_is_one() -> None:
     found = [shlex.split(line.partition("#")[0]) for block in BLOCKS for line in block.splitlines() if line.startswith("netfl ")]
-    assert {words[1] for words in found} == {"run", "validate", "list", "schema", "show"}
+    assert {words[1] for words in found} == {"run", "validate", "list", "schema", "show", "sweep", "compare"}
     for words in found:
         assert CliRunner().invoke(cli, [words[1], "--help"]).exit_code == 0
 
