@@ -100,8 +100,8 @@ class Sparsifier(Protocol):
 class Quantizer(Protocol):
     """Writes values in fewer bits; at most 4 bytes a value and 64 more."""
 
-    def quantize(self, values: Vector, generator: np.random.Generator) -> bytes:
-        """The values as bytes."""
+    def quantize(self, values: Vector, generator: np.random.Generator) -> bytes | memoryview:
+        """The values as bytes, or as a view of bytes that nothing changes any more."""
         ...
 
     def dequantize(self, data: bytes, count: int) -> Vector:
@@ -313,7 +313,7 @@ class Pipeline:
             given = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
             raise CodecError(f"expected a float32 vector of at most {MAX_COUNT} values, got {given}")
         self._check_count(len(values))
-        sections: list[bytes] = []
+        sections: list[bytes | memoryview] = []
         selected: list[_Selected] = []
         kept = values
         for sparsifier in self._sparsifiers:
@@ -519,7 +519,7 @@ def _section_limit(length: int | None, count: int) -> int:
     return 4 + 4 * count + _SECTION_SLACK_BYTES if length is None else length
 
 
-def _section(stage: Stage, data: bytes, length: int | None, count: int) -> tuple[bytes, ...]:
+def _section(stage: Stage, data: bytes | memoryview, length: int | None, count: int) -> tuple[bytes | memoryview, ...]:
     """The bytes of a section, after their length where `length` is not known in advance."""
     if length is None:
         if len(data) > 4 * count + _SECTION_SLACK_BYTES:
