@@ -1,5 +1,6 @@
-"""Crowdlearning's accuracy on digits, over three seeds: 40 members in 10 groups, 12 epochs (measured: centralised 2.6 %, sliced 8 to 10 %,
-no sharing 26 %, standalone 74 %)."""
+"""Crowdlearning's accuracy on digits, over three seeds: 40 members in 10 groups, 10 epochs (measured errors: centralised 4 %, sliced 17 %, no
+sharing 30 %, standalone 72 %).
+"""
 
 from functools import cache
 from pathlib import Path
