@@ -172,9 +172,9 @@ def plan_of(depth: int = 1, server: str | None = "cloud", seal_s: float = 0.0, p
 def test_one_batch_sends_the_messages_of_the_schedule_after_what_they_depend_on() -> None:
     """What the executor sends (its own test compares it with the schedule), each after all sums of the boundary before."""
     world, plan = world_of(star()), plan_of()
-    running = Batches(world, plan, ["d0", "d1", "d2"], [7], "test", "")
+    running = Batches(world, plan, ["d0", "d1", "d2"], [7], "test", "", remembers=True)
     world.env.run(until=running.done)
-    expected = Counter()
+    expected: Counter[tuple[int, int, int, str, int]] = Counter()
     for place, boundary in enumerate(plan.boundaries):
         for bundle in boundary.bundles:
             expected[bundle.source, bundle.target, place, "sums", 7 * bundle.sums] += 1
