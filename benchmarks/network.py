@@ -1,6 +1,7 @@
 """The network against SimGrid: how long N transfers take to simulate, and how the cost grows with N.
 
     python benchmarks/network.py [--json] [--repeats 3] [--most 100000] [--only "star 10000"]
+    python benchmarks/network.py --profile "star 10000"
 
 Each case has two rows. `<case> solver` drives the sharing solver alone (`netfl.network.clocks.Shares`). `<case> send` goes through
 `World.send`: devices, processors, routes, SimPy events, and the trace with its digest, written to a file on disk.
@@ -14,9 +15,10 @@ Each case has two rows. `<case> solver` drives the sharing solver alone (`netfl.
 The baseline is SimGrid, driven by `simgrid_driver.cpp`: plain max-min sharing, links without latency and each transfer started when its
 latency has passed, routes given to it. Of the kinds of zone that can express a case (star and full; for meshes full), the one that was faster at
 1,000 transfers is used. Its time is the library's set-up and run; reading the case and loading the library are not counted. netfl's
-time is everything from the parts to the last row of the trace: sites, links, topology, world, route search, run, closing the books;
+time is everything from a list of sites and links to the last row of the trace: topology, world, route search, run, closing the books;
 for `solver`, making the capacities and paths, and the run. Both are CPU seconds of a process of its own, in turns; the best of the
-repeats counts. Before a ratio is given, the finish of every transfer is compared: equal to 1e-6 s, or the script fails.
+repeats counts, and on netfl's side Python looks for garbage as seldom as in `netfl run`. Before a ratio is given, the finish of
+every transfer is compared: equal to 1e-6 s, or the script fails.
 
 Where g++ or SimGrid (Debian: `apt install g++ libsimgrid-dev`) is absent the script says so, and gives netfl's times alone.
 """
@@ -24,8 +26,10 @@ Where g++ or SimGrid (Debian: `apt install g++ libsimgrid-dev`) is absent the sc
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import math
+import pstats
 import random
 import resource
 import shutil
@@ -176,9 +180,9 @@ def by_solver(case: Case) -> tuple[float, list[float]]:
 
 def by_send(case: Case) -> tuple[float, list[float]]:
     """CPU seconds through `World.send` with the trace on disk, and the finish of every transfer."""
+    sites, links, starts = case.parts()
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
-        sites, links, starts = case.parts()
         world = World(
             topology=Topology(sites, links), profiles={site.name: PROFILE for site in sites}, transport=Fluid(),
             streams=Streams(1), trace=Trace(Path(folder) / "run.db"),
@@ -311,7 +315,7 @@ class Bench:
 
     def rows(self, case: Case) -> list[dict[str, Any]]:
         best: dict[str, float] = {}
-        peak = 0
+        peak: dict[str, int] = {}
         text = None
         if self.program is not None and case.baseline:
             text = statements(case, self.faster_zone(case))
@@ -320,7 +324,7 @@ class Bench:
             for through in THROUGH:
                 found = measured(case, through)
                 best[through] = min(best.get(through, math.inf), found["cpu_s"])
-                peak = max(peak, found["peak_bytes"])
+                peak[through] = max(peak.get(through, 0), found["peak_bytes"])
                 ends.append(found["end_s"])
             if text is not None and self.program is not None:
                 took, baseline_ends = by_simgrid(self.program, *text)
@@ -335,7 +339,7 @@ class Bench:
         return [
             {
                 "case": f"{case.name} {through}", "baseline": baseline, "ratio": None if baseline_s is None else baseline_s / best[through],
-                "netfl_s": best[through], "baseline_s": baseline_s, "peak_bytes": peak,
+                "netfl_s": best[through], "baseline_s": baseline_s, "peak_bytes": peak[through],
             }
             for through in THROUGH
         ]  # fmt: skip
@@ -361,23 +365,52 @@ def growth(rows: list[dict[str, Any]], kind: str, through: str) -> list[str]:
     return [f"{kind} {through}, cost of one transfer relative to that at {counts[0]}: {', '.join(costs)}"]
 
 
+def profile(case: Case) -> None:
+    """Shares of the time spent in each module's own code, and in the 15 functions that take most."""
+    profiler = cProfile.Profile()
+    with collecting_seldom():
+        profiler.enable()
+        by_send(case)
+        profiler.disable()
+    modules: dict[str, list[float]] = {}
+    functions = []
+    for (file, _, function), (_, calls, own_s, _, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
+        if Path(file).name == Path(__file__).name:
+            continue
+        name = "built-in" if file == "~" else "/".join(Path(file).parts[-2:])
+        found = modules.setdefault(name, [0.0, 0])
+        found[0] += own_s
+        found[1] += calls
+        functions.append((own_s, f"{name}:{function}", calls))
+    total = sum(own_s for own_s, _ in modules.values())
+    for own_s, name, calls in sorted(((own_s, name, calls) for name, (own_s, calls) in modules.items()), reverse=True)[:15]:
+        print(f"{own_s / total:6.1%}  {calls / case.count:7.1f} calls each  {name}")
+    print()
+    for own_s, name, calls in sorted(functions, reverse=True)[:15]:
+        print(f"{own_s / total:6.1%}  {calls / case.count:7.1f} calls each  {name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=3, help="of the cases of at most 10,000 transfers")
     parser.add_argument("--most", type=int, default=100_000, help="largest number of transfers")
     parser.add_argument("--only", help="one case, as 'star 10000'")
+    parser.add_argument("--profile", help="where the time of one case goes through `World.send`, as 'star 10000'")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--through", choices=list(THROUGH), help=argparse.SUPPRESS)
     options = parser.parse_args()
     by_name = {case.name: case for case in CASES}
-    for name in (options.only, options.measure):
+    for name in (options.only, options.measure, options.profile):
         if name is not None and name not in by_name:
             parser.error(f"no case '{name}'; there are: {', '.join(by_name)}")
     if options.measure:
         with collecting_seldom():
             cpu_s, end_s = THROUGH[options.through](by_name[options.measure])
         print(json.dumps({"cpu_s": cpu_s, "peak_bytes": peak_bytes(), "end_s": end_s}))
+        return
+    if options.profile:
+        profile(by_name[options.profile])
         return
     with tempfile.TemporaryDirectory() as folder:
         program, absent = None, ""
@@ -395,7 +428,7 @@ def main() -> None:
                     if not options.json:
                         print(told(case, row), flush=True)
     if options.json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([{key: value for key, value in row.items() if key != "peak_bytes"} for row in rows], indent=1))
     else:
         for kind in GROWTH:
             for through in THROUGH:

@@ -1,6 +1,6 @@
 """Local training of many clients: netfl against a plain PyTorch loop, pfl-research, FedJAX and Flower.
 
-    python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,paths]
+    python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,store,paths]
 
 Table `rounds`: a case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop.
 netfl, the plain loop and the peers run in turns, a few rounds each a turn; figures are seconds of wall time a round, medians over
@@ -15,6 +15,9 @@ package index, once; `requirements` below says what is installed. A peer that is
 Table `whole`: whole rounds by `netfl.run` of a star of devices, with the simulated network, the trace and the cohort's selection, but
 without evaluation; the difference of a long and a short run, divided by the rounds between. The baseline is the plain loop over the
 same clients and shards.
+
+Table `store`: what the store costs in a cold run by `netfl.run` with a store on disk: the time in its methods without the functions
+that it computes, and the making of recipes, as a share of the whole run.
 
 Table `paths`: small networks that are no chains, by netfl and by the plain loop, and by `torch.func.vmap` of `functional_call`
 (equal shards of 100 samples for ten clients; vmap gets its parameters stacked and its batches cut).
@@ -32,7 +35,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +53,7 @@ from netfl.learning.partition import Dirichlet
 from netfl.learning.paths import path_of
 from netfl.learning.trainer import FitJob, Sgd, fit
 from netfl.randomness import Streams
-from netfl.store import Store
+from netfl.store import Disk, Recipe, Store
 
 HERE = Path(__file__).resolve().parent
 STREAMS = Streams(seed=1)
@@ -289,6 +292,9 @@ def missing(case: str, absent: dict[str, str]) -> list[Row]:
 # --- whole rounds ---------------------------------------------------------------------------------------------------------
 
 
+MODELS = {"mlp": {"kind": "mlp", "hidden": [64]}, "cnn": {"kind": "cnn", "channels": [8, 16]}, "lenet": {"kind": "lenet"}}
+
+
 def scenario_of(case: Case, data: dict[str, Any], rounds: int) -> dict[str, Any]:
     """The case as a scenario: devices of 10 Mbit/s and 10 ms around a server, models sent as they are."""
     nodes = f"node-{{1..{case.num_clients}}}"
@@ -303,7 +309,7 @@ def scenario_of(case: Case, data: dict[str, Any], rounds: int) -> dict[str, Any]
             "links": {f"{nodes}-link": {"between": [nodes, "server"], "rate": "10 Mbit/s", "latency": "10 ms"}},
         },
         "data": {"source": data, "partition": {"kind": "dirichlet", "alpha": 0.5}},
-        "model": {"mlp": {"kind": "mlp", "hidden": [64]}, "cnn": {"kind": "cnn", "channels": [8, 16]}}[case.model.kind],
+        "model": MODELS[case.model.kind],
         "workloads": {
             "training": {
                 "kind": "synchronous",
@@ -316,6 +322,13 @@ def scenario_of(case: Case, data: dict[str, Any], rounds: int) -> dict[str, Any]
     }
 
 
+def written(case: Case, folder: Path) -> Path:
+    """The case's samples as a file that netfl reads."""
+    inputs, labels = (np.concatenate(parts) for parts in zip(*shards_of(case), strict=True))
+    np.savez(folder / "samples.npz", train_inputs=inputs, train_labels=labels, test_inputs=inputs[:100], test_labels=labels[:100])
+    return folder / "samples.npz"
+
+
 def whole_rows(case: Case, pairs: int) -> list[Row]:
     """Whole rounds of netfl against the plain loop."""
     few, many = (10, 60) if case.num_clients <= 100 else (4, 24)
@@ -324,9 +337,7 @@ def whole_rows(case: Case, pairs: int) -> list[Row]:
     orders = [torch.from_numpy(np.random.default_rng(1).permutation(len(job.labels))) for job in jobs]
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "digits.npz"
-        inputs, labels = (np.concatenate(parts) for parts in zip(*shards_of(case), strict=True))
-        np.savez(path, train_inputs=inputs, train_labels=labels, test_inputs=inputs[:100], test_labels=labels[:100])
+        path = written(case, Path(folder))
         for _ in range(pairs):
             seconds = []
             for rounds in (few, many):
@@ -352,6 +363,77 @@ def process_rows(case: Case) -> list[Row]:
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     baseline = "none (3 s is the target; figures are processor time)"
     return [{"case": f"{case.name}, 50 rounds from a shell", "baseline": baseline, "ratio": None, "netfl_s": seconds, "baseline_s": None}]
+
+
+# --- the store ------------------------------------------------------------------------------------------------------------
+
+
+class Timed(Store):
+    """A store that knows how long its caller waited for it."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk=disk)
+        self.called_s = 0.0
+
+    def _timed(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return method(*arguments)
+        finally:
+            self.called_s += time.perf_counter() - begin
+
+    def announce(self, recipes: Iterable[Recipe]) -> None:
+        self._timed(super().announce, recipes)
+
+    def withdraw(self, recipes: Iterable[Recipe]) -> None:
+        self._timed(super().withdraw, list(recipes))
+
+    def settle(self, recipes: Iterable[Recipe]) -> None:
+        self._timed(super().settle, recipes)
+
+    def find(self, wanted: Recipe) -> Any:
+        return self._timed(super().find, wanted)
+
+    def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
+        values: list[Any] = self._timed(super().force_all, wanted)
+        return values
+
+    def close(self) -> None:
+        self._timed(super().close)
+
+
+LIMITS = {"cnn100": 0.05, "lenet": 0.05, "mlp1000": 0.2}
+
+
+def store_rows(case: Case, pairs: int) -> list[Row]:
+    """The store's share of cold runs of a case, the median of them."""
+    rounds = 3 if case.model.kind == "lenet" else 100
+    make, making_s = Recipe.__init__, 0.0
+
+    def timed_make(self: Recipe, *arguments: Any) -> None:
+        nonlocal making_s
+        begin = time.perf_counter()
+        make(self, *arguments)
+        making_s += time.perf_counter() - begin
+
+    shares, seconds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(case, Path(folder))
+        for pair in range(pairs):
+            store = Timed(Disk(Path(folder) / f"store-{pair}"))
+            making_s, Recipe.__init__ = 0.0, timed_make  # type: ignore[method-assign]
+            begin = time.perf_counter()
+            try:
+                done = netfl.run(scenario_of(case, {"kind": "npz", "path": str(path)}, rounds), store=store, output=f"{folder}/{pair}")
+            finally:
+                Recipe.__init__ = make  # type: ignore[method-assign]
+            store.close()
+            seconds.append(time.perf_counter() - begin)
+            assert done.metrics["work"]["trained_clients"] == rounds * case.per_round
+            shares.append((store.called_s - store.computing_s + making_s) / seconds[-1])
+    baseline = f"{statistics.median(shares):.1%} of it is the store; at most {LIMITS[case.name]:.0%}"
+    row: Row = {"case": f"{case.name}, cold run of {rounds} rounds", "baseline": baseline, "ratio": None}
+    return [{**row, "netfl_s": statistics.median(seconds), "baseline_s": None, "share": statistics.median(shares)}]
 
 
 # --- paths ----------------------------------------------------------------------------------------------------------------
@@ -437,12 +519,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--pairs", type=int, default=7, help="turns a case")
     parser.add_argument("--cases", default="", help="names of cases, with commas between; all by default")
-    parser.add_argument("--tables", default="rounds,whole", help="rounds, whole, paths, with commas between")
+    parser.add_argument("--tables", default="rounds,whole,store", help="rounds, whole, store, paths, with commas between")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "netfl" / "peers"
     parser.add_argument("--peers", nargs="?", type=Path, const=cache, metavar="FOLDER", help=f"install and run peers (in {cache})")
     arguments = parser.parse_args()
     wanted = arguments.cases.split(",") if arguments.cases else [case.name for case in CASES]
-    unknown = {*wanted} - {case.name for case in CASES} | {*arguments.tables.split(",")} - {"rounds", "whole", "paths"}
+    unknown = {*wanted} - {case.name for case in CASES} | {*arguments.tables.split(",")} - {"rounds", "whole", "store", "paths"}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; cases are {', '.join(case.name for case in CASES)}")
     torch.set_num_threads(1)
@@ -454,6 +536,8 @@ def main() -> None:
         whole = [case for case in cases if case.model.kind != "lenet"]
         work += [functools.partial(whole_rows, case, max(1, arguments.pairs // 2)) for case in whole]
         work += [functools.partial(process_rows, case) for case in whole if case.name == "mlp100"]
+    if "store" in arguments.tables:
+        work += [functools.partial(store_rows, case, max(1, arguments.pairs // 2)) for case in cases if case.name in LIMITS]
     if "paths" in arguments.tables:
         work += [functools.partial(path_rows, net, arguments.pairs) for net in nets()]
     rows: list[Row] = []

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from netfl.cli.output import exits, print_json
+
 __all__ = ["cache_group"]
 
 
@@ -42,7 +44,6 @@ def cache_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def ls_command(as_json: bool) -> None:
     """Say what the store holds."""
-    from netfl.cli.commands import exits, print_json
     from netfl.units import format_bytes
 
     with exits(as_json):
@@ -69,7 +70,6 @@ def gc_command(limit_bytes: int, as_json: bool) -> None:
 
     Results do not change: what is dropped is computed again when something needs it. Facts (lengths, losses, accuracies) stay.
     """
-    from netfl.cli.commands import exits, print_json
     from netfl.units import format_bytes
 
     with exits(as_json):
@@ -92,8 +92,6 @@ def gc_command(limit_bytes: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def explain_command(run: Path, against: Path | None, trust_code: bool, as_json: bool) -> None:
     """Say what a RUN found in the store, what it computed, and which part of the first missing recipe differed from another run's."""
-    from netfl.cli.commands import exits, print_json
-
     with exits(as_json):
         from netfl.studies.hits import explain
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from netfl import __version__
 from netfl.cli.caching import cache_group
 from netfl.cli.comparing import compare_command
+from netfl.cli.output import EXIT_INVALID, as_dict, console, exits, print_json, print_problems
+from netfl.cli.placing import place_command
+from netfl.cli.profiling import profile_command
+from netfl.cli.reporting import export_command, report_command
 from netfl.cli.sweeping import sweep_command
-from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
+from netfl.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
     from netfl.scenario.expand import Built
 
-__all__ = ["cli", "console", "exits", "print_json"]
-
-EXIT_FAILED, EXIT_INVALID, EXIT_MISSING, EXIT_INTERRUPTED = 1, 3, 4, 130
+__all__ = ["cli"]
 
 _EPILOG = (
     "Exit codes: 0 ok, 1 the run or a point of a sweep failed, 2 usage, 3 invalid scenario or topology, 4 missing extra or data, "
@@ -44,10 +42,6 @@ def cli() -> None:
       netfl list codecs
     """
 
-
-cli.add_command(sweep_command)
-cli.add_command(cache_group)
-cli.add_command(compare_command)
 
 _SET = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a setting, as a.b[0].c=VALUE; VALUE is YAML. Repeatable."
@@ -77,7 +71,7 @@ def run_command(
       netfl run scenarios/smart-building.yaml
       netfl run FILE -s 'workloads.training.uplink[0].fraction=0.01' --seed 3 -o out
     """
-    with _exits(as_json):
+    with exits(as_json):
         from netfl.cli.progress import Watcher
         from netfl.report import plots, summary
         from netfl.scenario import load
@@ -100,9 +94,9 @@ def run_command(
             )
         pictures = plots(folder / "run.db", folder)
         if as_json:
-            _print_json({"schema_version": 1, "success": True, "run_dir": str(folder), "metrics": result.metrics})
+            print_json({"schema_version": 1, "success": True, "run_dir": str(folder), "metrics": result.metrics})
         else:
-            _console().print(summary(result.metrics))
+            console().print(summary(result.metrics))
             click.echo(f"\n{folder}: metrics.json, run.db, {', '.join(path.name for path in pictures)}")
 
 
@@ -128,10 +122,10 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
         except ScenarioError as error:
             problems += error.problems
     if as_json:
-        told = [_as_dict(problem) for problem in problems]
-        _print_json({"schema_version": 1, "success": not problems, "problems": told, "filled": filled})
+        told = [as_dict(problem) for problem in problems]
+        print_json({"schema_version": 1, "success": not problems, "problems": told, "filled": filled})
     else:
-        _print_problems(problems)
+        print_problems(problems)
     if problems:
         sys.exit(EXIT_INVALID)
 
@@ -157,7 +151,7 @@ def schema_command(output: Path | None, topology: bool) -> None:
     from netfl.scenario.json_schema import file_schema
 
     text = json.dumps(file_schema(TopologyFile if topology else Scenario), indent=2)
-    with _exits(False):
+    with exits(False):
         if output is None:
             click.echo(text)
         else:
@@ -169,20 +163,29 @@ def schema_command(output: Path | None, topology: bool) -> None:
 @_SET
 @click.option("--resolved", is_flag=True, help="The scenario with every default written out, as YAML.")
 @click.option("--data", "show_data", is_flag=True, help="Who has which samples, as the run would deal them.")
+@click.option("--transfer", type=int, metavar="ID", help="Of a run: where the time of that transfer went.")
 @click.option(
     "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the topology, or with --data the samples, into this file."
 )
-def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_data: bool, png: Path | None) -> None:
-    """Show what a scenario or topology FILE comes to, and what was filled in.
+def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_data: bool, transfer: int | None, png: Path | None) -> None:
+    """Show what a scenario or topology FILE comes to, and what was filled in; or what came of a run (its folder).
 
     \b
       netfl show topologies/national-backbone.yaml --png backbone.png
       netfl show Abilene.graphml -s server=closeness -s 'attach={clients: 3}'
       netfl show scenarios/smart-building.yaml --data
+      netfl show runs/NAME/STAMP-HASH --transfer 17
     """
     if resolved and show_data:
         raise click.UsageError("--resolved and --data are two things to show")
-    with _exits(False):
+    with exits(False):
+        if file.is_dir():
+            if resolved or show_data or png is not None or overrides:
+                raise click.UsageError("--resolved, --data, --png and --set are for scenarios and topologies, not for a run's folder")
+            _show_run(file, transfer)
+            return
+        if transfer is not None:
+            raise click.UsageError("--transfer is for a run's folder")
         from netfl.cli.show import draw, scenario_tables, topology_tables
         from netfl.scenario import is_topology, load, load_topology, to_yaml
 
@@ -190,7 +193,7 @@ def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_da
             if resolved or show_data:
                 raise click.UsageError("--resolved and --data are for scenarios")
             built = load_topology(file, overrides)
-            _console().print(topology_tables(built))
+            console().print(topology_tables(built))
         else:
             loaded = load(file, overrides=list(overrides))
             built = loaded.built
@@ -198,7 +201,7 @@ def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_da
                 from netfl.cli.show_data import data_tables, draw_data
 
                 if png is None:
-                    _console().print(data_tables(loaded))
+                    console().print(data_tables(loaded))
                 else:
                     for path in draw_data(loaded, png):
                         click.echo(path)
@@ -206,9 +209,28 @@ def show_command(file: Path, overrides: tuple[str, ...], resolved: bool, show_da
             if resolved:
                 click.echo(to_yaml(loaded.scenario), nl=False)
             else:
-                _console().print(scenario_tables(loaded))
+                console().print(scenario_tables(loaded))
         if png is not None:
             click.echo(f"{png}: {draw(built, png)}", err=True)
+
+
+def _show_run(folder: Path, transfer: int | None) -> None:
+    import sqlite3
+
+    from netfl.report import explain, metrics, summary
+
+    database = folder / "run.db"
+    if not database.is_file():
+        raise ScenarioError(Problem("not a run's folder: there is no run.db in it", file=str(folder)))
+    try:
+        if transfer is None:
+            console().print(summary(metrics(database)))
+        else:
+            click.echo(str(explain(database, transfer)))
+    except LookupError as error:
+        raise click.BadParameter(str(error), param_hint="--transfer") from None
+    except sqlite3.DatabaseError as error:
+        raise ScenarioError(Problem(f"not a trace that this version can read: {error}", file=str(database))) from None
 
 
 @cli.command("list")
@@ -224,9 +246,9 @@ def list_command(families: tuple[str, ...], as_json: bool) -> None:
             raise click.BadParameter(f"no '{name}'; there are: {', '.join(CATALOGUES)}. {nearest(name, list(CATALOGUES))}".rstrip())
     names = list(families or CATALOGUES)
     if as_json:
-        _print_json({"schema_version": 1, **{name: catalogue(name) for name in names}})
+        print_json({"schema_version": 1, **{name: catalogue(name) for name in names}})
     else:
-        _console().print(listing_tables(names))
+        console().print(listing_tables(names))
 
 
 @cli.command("verify")
@@ -242,97 +264,16 @@ def verify_command(files: tuple[Path, ...], transport: Literal["fluid", "tcp"] |
     A file is a JSON object: nodes, links (u, v, bandwidth_bps, latency_s, loss_up, queue_bytes), flows (src, dst, bytes, start_s) and
     finish_s, one time a flow; `cc` where TCP carried them; `connect_s` where connection set-up is part of the times.
     """
-    with _exits(as_json):
+    with exits(as_json):
         from netfl.cli.verifying import as_document, verify_table
         from netfl.studies.verify import verify
 
         cases = verify(files, transport)
         if as_json:
-            _print_json(as_document(cases))
+            print_json(as_document(cases))
         else:
-            _console().print(verify_table(cases))
+            console().print(verify_table(cases))
 
 
-def exits(as_json: bool) -> AbstractContextManager[None]:
-    """What every command runs in: netfl's errors become messages and exit codes."""
-    return _exits(as_json)
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    _print_json(document)
-
-
-def console() -> Any:
-    """The console for tables on stdout."""
-    return _console()
-
-
-# --- output -----------------------------------------------------------------------------------------------------------------
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
-    return Console(file=sys.stdout, width=width, highlight=False)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2))
-
-
-def _print_problems(problems: list[Problem]) -> None:
-    for problem in problems:
-        click.echo(str(problem), err=True)
-        if problem.source:
-            click.echo(f"    {problem.source.rstrip()}", err=True)
-            click.echo(f"    {' ' * (problem.column - 1)}^", err=True)
-
-
-def _as_dict(problem: Problem) -> dict[str, Any]:
-    return {
-        "message": problem.message,
-        "path": problem.path,
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "hint": problem.hint,
-    }
-
-
-@contextmanager
-def _exits(as_json: bool) -> Iterator[None]:
-    """Turn netfl's errors into messages and exit codes; a bug keeps its traceback."""
-    from netfl.studies import InterruptedRunError
-
-    logging.lastResort = None
-    try:
-        yield
-    except InterruptedRunError as error:
-        _leave(EXIT_INTERRUPTED, "interrupted", error, as_json)
-    except KeyboardInterrupt:
-        _leave(EXIT_INTERRUPTED, "interrupted", RuntimeError("interrupted"), as_json)
-    except ScenarioError as error:
-        if not as_json:
-            _print_problems(list(error.problems))
-            sys.exit(EXIT_INVALID)
-        problems = [_as_dict(problem) for problem in error.problems]
-        _print_json({"schema_version": 1, "success": False, "error": {"kind": "scenario", **problems[0]}, "problems": problems})
-        sys.exit(EXIT_INVALID)
-    except MissingExtraError as error:
-        _leave(EXIT_MISSING, "missing", error, as_json)
-    except NetflError as error:
-        _leave(EXIT_FAILED, "run", error, as_json)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _leave(EXIT_FAILED, "file", RuntimeError(f"{error.filename or 'file'}: {error.strerror}"), as_json)
-
-
-def _leave(code: int, kind: str, error: Exception, as_json: bool) -> NoReturn:
-    if as_json:
-        _print_json({"schema_version": 1, "success": False, "error": {"kind": kind, "message": str(error)}})
-    else:
-        click.echo(str(error), err=True)
-    sys.exit(code)
+for each in (sweep_command, compare_command, cache_group, report_command, export_command, profile_command, place_command):
+    cli.add_command(each)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netfl.cli.output import console, exits, print_json
+
 if TYPE_CHECKING:
     from netfl.studies.compare import Comparison, Group
     from netfl.studies.estimates import Estimate
@@ -36,8 +38,6 @@ def compare_command(
       netfl compare runs/a/* --metric time_to_accuracy@0.9 --baseline runs/a/first
       netfl compare sweeps/x --by rate --format md --fail-if 'accuracy < 0.9 or time_to_accuracy > 20 min'
     """
-    from netfl.cli.commands import console, exits, print_json
-
     with exits(form == "json"):
         from netfl.studies.compare import compare
 

@@ -14,6 +14,7 @@ from netfl.learning.data import DATA
 from netfl.learning.models import MODELS
 from netfl.learning.partition import PARTITIONS
 from netfl.learning.select import SELECTORS
+from netfl.learning.slicing import PARTITIONERS
 from netfl.learning.trainer import TRAINERS
 from netfl.network.generators import GENERATORS, LinkClass
 from netfl.network.links import TECHNOLOGIES
@@ -34,7 +35,7 @@ __all__ = ["CATALOGUES", "catalogue", "listing_tables"]
 _FAMILIES = {
     family.name: family
     for family in (
-        WORKLOADS, DATA, PARTITIONS, MODELS, TRAINERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS, TRANSPORTS, LOSSES,
+        WORKLOADS, DATA, PARTITIONS, MODELS, TRAINERS, PARTITIONERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS, TRANSPORTS, LOSSES,
         OUTAGES, GENERATORS,
     )
 }  # fmt: skip

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netfl.cli.output import EXIT_INTERRUPTED, exits, print_json
+
 if TYPE_CHECKING:
     from netfl.studies.executors import Executor
     from netfl.studies.points import Plan
@@ -82,8 +84,6 @@ def sweep_command(
 
     The same command again goes on where it was: finished points are not run again, and nothing that the store holds is computed again.
     """
-    from netfl.cli.commands import EXIT_INTERRUPTED, exits, print_json
-
     with exits(as_json):
         from netfl.cli.sweep_progress import SweepWatcher
         from netfl.studies import Interrupt
@@ -167,7 +167,6 @@ def _executor(name: str, jobs: int, address: str | None, slurm_options: tuple[st
 
 
 def _print_forecast(made: Plan, folder: Path, again: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
-    from netfl.cli.commands import print_json
     from netfl.studies.dry import forecast
 
     points = []

@@ -83,6 +83,11 @@ class Processor:
             self._cut_stint()
         return job
 
+    def book(self, busy_s: float, memory_bytes: int) -> None:
+        """Count work that was done beside the queue, with the most memory that it held."""
+        self._finished_s += busy_s
+        self.peak_memory_bytes = max(self.peak_memory_bytes, memory_bytes)
+
     def busy_s(self) -> float:
         """Processor seconds so far, whole steps of the stint in progress included."""
         if not self._queue:

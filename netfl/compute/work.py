@@ -19,6 +19,8 @@ class Work:
         moved_bytes: bytes that memory moves in all.
         steps: how many equal, indivisible steps (mini-batches) it is made of; other work may run between them.
         memory_bytes: what it holds from its first step to its last.
+        counted_s: seconds that the whole of it takes on its device besides overhead, where they were added up operation by operation
+            (a measured one, or each with a roofline of its own); where absent, the roofline is taken over all of it.
     """
 
     kind: str
@@ -26,11 +28,14 @@ class Work:
     moved_bytes: float = 0.0
     steps: int = 1
     memory_bytes: int = 0
+    counted_s: float | None = None
 
     def step_s(self, profile: DeviceProfile) -> float:
         """Seconds a step, by the roofline: overhead + max(flop / rate, bytes / bandwidth).
 
         Training runs at the profile's training rate, everything else at its inference rate.
         """
+        if self.counted_s is not None:
+            return profile.overhead_s + self.counted_s / self.steps
         rate = profile.training_flop_per_s if self.kind == "training" else profile.inference_flop_per_s
         return profile.overhead_s + max(self.flop / rate, self.moved_bytes / profile.memory_bytes_per_s) / self.steps

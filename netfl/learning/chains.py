@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,13 +84,17 @@ class Chain:
             trail.append(kept)
         return x, trail
 
-    def backward(self, update: Update, kept: list[Any], gradient: Tensor) -> None:
+    def backward(self, update: Update, kept: list[Any], gradient: Tensor, penalty: Callable[[Tensor], Tensor] | None = None) -> None:
         """See `netfl.learning.stacked.Plan`."""
         for position in reversed(range(len(kept))):
             layer = self.layers[position]
             upstream = layer.input_gradient(update.weights, kept[position], gradient) if position else gradient
             layer.descend(kept[position], gradient, update)
             gradient = upstream
+            if penalty is not None and 0 < position == len(kept) - 1:
+                own = self.shapes[-2][1]  # the rest fills up
+                more = penalty(kept[position][..., :own].flatten(0, 1))
+                gradient[..., :own].add_(more.view(*gradient.shape[:2], own))
 
 
 @functools.lru_cache(maxsize=64)

@@ -72,6 +72,7 @@ class Graph:
         quantum: a whole batch is filled up to a multiple of this.
         has_draws: whether there is dropout.
         tokens: how many tokens the least embedding knows; 0 without.
+        entrance: index of the value that enters the last linear layer; None if there is none on one vector a sample.
     """
 
     nodes: tuple[tuple[Run, tuple[Any, ...], Mapping[str, Any]], ...]
@@ -83,6 +84,7 @@ class Graph:
     quantum: int
     has_draws: bool
     tokens: int
+    entrance: int | None
 
     rows = 8
     needs_autograd = True
@@ -110,15 +112,28 @@ class Graph:
                 given = [_filled_in(argument, values) for argument in arguments]
                 values.append(run(step, *given, **{name: _filled_in(option, values) for name, option in options.items()}))
             logits = step.apart(step.rows(values[-1]))
-        return logits.detach()[:clients].clone(), (logits, leaves)
+            entered = None if self.entrance is None else step.rows(values[self.entrance])
+        return logits.detach()[:clients].clone(), (logits, leaves, entered)
 
-    def backward(self, update: Update, kept: Any, gradient: Tensor) -> None:
-        """See `netfl.learning.stacked.Plan`."""
-        logits, leaves = kept
+    def backward(self, update: Update, kept: Any, gradient: Tensor, penalty: Callable[[Tensor], Tensor] | None = None) -> None:
+        """See `netfl.learning.stacked.Plan`.
+
+        Raises:
+            ValueError: there is a penalty on what enters the last linear layer, and no such layer.
+        """
+        logits, leaves, entered = kept
         clients = len(gradient)
+        ends, gradients = [logits], []
+        if penalty is not None:
+            if entered is None:
+                raise ValueError("expected a model that ends in a linear layer on one vector a sample, for a penalty on what enters it")
+            if entered.requires_grad:
+                more = penalty(entered.detach()[: clients * gradient.shape[1]])
+                ends.append(entered)
+                gradients.append(torch.cat([more, torch.zeros_like(more)]) if clients < len(logits) else more)
         if clients < len(logits):
             gradient = torch.cat([gradient, torch.zeros_like(gradient)])
-        for index, part in enumerate(torch.autograd.grad(logits, leaves, gradient, allow_unused=True)):
+        for index, part in enumerate(torch.autograd.grad(ends, leaves, [gradient, *gradients], allow_unused=True)):
             update.add(index, torch.zeros_like(update.weights[index]) if part is None else part[:clients])
 
 
@@ -210,7 +225,14 @@ class _Compiler:
             quantum,
             self.has_draws,
             min(self.tokens, default=0),
+            self._entrance(slots),
         )
+
+    def _entrance(self, slots: Mapping[fx.Node, _Slot]) -> int | None:
+        for node in reversed(self.traced.nodes):
+            if node.op == "call_module" and isinstance(self.module.get_submodule(str(node.target)), nn.Linear):
+                return slots[node.args[0]].index if len(self.shape(node.args[0])) == 1 else None
+        return None
 
     def _values(self) -> dict[fx.Node, tuple[Any, Any]]:
         """What every node gives for 7 and for 11 samples, without values."""

@@ -139,6 +139,9 @@ MODELS = Family(
         "sensor_cnn": "netfl.learning.zoo.sequences:SensorCnn",
         "gru": "netfl.learning.zoo.sequences:Gru",
         "transformer": "netfl.learning.zoo.sequences:Transformer",
+        "slicenet_mlp": "netfl.learning.zoo.crowd:SliceNetMlp",
+        "slicenet_cnn": "netfl.learning.zoo.crowd:SliceNetCnn",
+        "pruned": "netfl.learning.pruning:Pruned",
         "python": "netfl.learning.zoo.python:PythonModel",
     },
 )

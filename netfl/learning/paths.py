@@ -102,16 +102,16 @@ def _rehearse(graph: Graph, model: Model, sample_shape: tuple[int, ...], num_cla
         inputs = [each if graph.tokens else each.astype(dtype) for each in samples]
         starts = [start.astype(dtype) for _ in lengths]
         seeds = list(range(len(lengths)))
-        together, _, _ = stacked.train(graph, starts, inputs, labels, orders, seeds, batch_size=batch_size, rule=rule)
+        together, _ = stacked.train(graph, starts, inputs, labels, orders, seeds, batch_size=batch_size, rule=rule)
         for client, vector in enumerate(together):
             one = slice(client, client + 1)
-            (alone,), _, _ = stacked.train(
+            (alone,), _ = stacked.train(
                 graph, starts[one], inputs[one], labels[one], orders[one], seeds[one], batch_size=batch_size, rule=rule
             )
             if vector.tobytes() != alone.tobytes():
                 return f"a client of {lengths[client]} samples ended in other bits alone than among others"
             if dtype == np.float64:
-                expected, _, _ = plain.train(
+                expected, _ = plain.train(
                     module, starts[client], inputs[client], labels[client], orders[client], seeds[client], batch_size=batch_size, rule=rule
                 )
                 distance = float(np.abs(vector - expected).max())

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from netfl.learning.models import Model, load_vector, to_vector
+from netfl.learning.penalties import LastLinear, gradient_of
 from netfl.learning.rules import Rule
 from netfl.learning.updates import updates_of
 
@@ -78,8 +79,9 @@ def train(
     rule: Rule,
     device: str = "cpu",
     offset: npt.NDArray[Any] | None = None,
-) -> tuple[npt.NDArray[Any], float, float]:
-    """Train one client; returns its vector (P,) and the means of losses and of squared losses over the last epoch.
+) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+    """Train one client; returns its vector (P,), and means over the last epoch of losses and of squared losses, and the mean loss of
+    the last batch.
 
     Args:
         module: any module from samples to logits, on the CPU; its parameters are overwritten.
@@ -107,8 +109,10 @@ def train(
     lengths = [parameter.numel() for parameter in parameters]
     parts = [] if offset is None else torch.split(torch.from_numpy(offset).to(device), lengths)
     offsets = [part.view(1, *parameter.shape) for part, parameter in zip(parts, parameters, strict=False)]
+    penalise = gradient_of(rule)
+    watch = None if penalise is None else LastLinear(module)
     update = updates_of(rule, stacked, np.array([steps_an_epoch * len(orders)]), offsets=offsets)(slice(0, 1))
-    total = squares = 0.0
+    total = squares = last = 0.0
     for epoch, order in enumerate(orders):
         total = squares = 0.0
         inputs_e, labels_e = torch.from_numpy(inputs[order]).to(device), torch.from_numpy(labels[order]).to(device)
@@ -117,16 +121,24 @@ def train(
             batch_labels = labels_e[rows]
             logits = module(inputs_e[rows])
             loss = functional.cross_entropy(logits, batch_labels)
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            ends, more = [loss], [torch.ones_like(loss)]
+            if penalise is not None and watch is not None and watch.activations().requires_grad:
+                ends.append(watch.activations())
+                shares = logits.new_full((len(batch_labels), 1), 1 / len(batch_labels))
+                more.append(penalise(ends[1].detach(), shares))
+            gradients = torch.autograd.grad(ends, parameters, more, allow_unused=True)
             with torch.no_grad():
                 for index, gradient in enumerate(gradients):
                     unused = torch.zeros_like(parameters[index]) if gradient is None else gradient
                     update.add(index, unused.unsqueeze(0))
                 update.finish(np.array([epoch * steps_an_epoch + step]))
-            total += loss.item() * len(batch_labels)
+            last = loss.item()
+            total += last * len(batch_labels)
             each = functional.cross_entropy(logits.detach().double(), batch_labels, reduction="none")
             squares += each.square().sum().item()
-    return to_vector(module.to("cpu")), total / len(labels), squares / len(labels)
+    if watch is not None:
+        watch.close()
+    return to_vector(module.to("cpu")), (total / len(labels), squares / len(labels), last)
 
 
 def evaluate(module: torch.nn.Module, inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Rule", "Schedule", "factors"]
+__all__ = ["Penalty", "Rule", "Schedule", "factors"]
 
 Schedule = Literal["constant", "step", "cosine"]
 """How the learning rate falls over a client's local steps, T in all.
@@ -30,6 +30,10 @@ Schedule = Literal["constant", "step", "cosine"]
   divided by 10 at 32,000 and 48,000 of 64,000 steps).
 - `cosine`: (1 + cos(pi t / T)) / 2 of it at step t = 0 .. T - 1 (I. Loshchilov, F. Hutter, ICLR 2017, one cycle without restart).
 """
+
+
+Penalty = Literal["kl", "kl_reversed", "l2"]
+"""On what enters the last linear layer; see `netfl.learning.penalties`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class Rule:
         clip_norm: upper bound of the gradient's norm; None for none.
         proximal: weight of the proximal term.
         schedule: how the learning rate falls.
+        beta: weight of a penalty on activations, which is part of the loss; 0 for none.
+        penalty: which.
     """
 
     learning_rate: float
@@ -59,6 +65,8 @@ class Rule:
     clip_norm: float | None = None
     proximal: float = 0.0
     schedule: Schedule = "constant"
+    beta: float = 0.0
+    penalty: Penalty = "kl"
 
     @property
     def is_fused(self) -> bool:

@@ -16,9 +16,10 @@ elementwise kernels gave the same bits at any place. Tests hold all this, batche
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netfl.learning import penalties
 from netfl.learning.rules import Rule
 from netfl.learning.updates import Update, updates_of
 
@@ -109,8 +111,15 @@ class Plan(Protocol):
     def forward(self, weights: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Any]:
         """Logits (k, B, num_logits), which the caller may overwrite, and what the backward pass needs."""
 
-    def backward(self, update: Update, kept: Any, gradient: Tensor) -> None:
-        """Give the parameters' gradients to `update`, from that of the logits (k, B, num_logits)."""
+    def backward(self, update: Update, kept: Any, gradient: Tensor, penalty: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Give the parameters' gradients to `update`, from that of the logits (k, B, num_logits).
+
+        Args:
+            update: what takes them.
+            kept: of the forward pass.
+            gradient: of the logits.
+            penalty: from what entered the last linear layer (k * B, A) to one more gradient of it; None for none.
+        """
 
 
 def num_parameters(plan: Plan) -> int:
@@ -195,8 +204,9 @@ def train(
     batch_size: int,
     rule: Rule,
     offsets: Sequence[npt.NDArray[Any]] = (),
-) -> tuple[list[npt.NDArray[Any]], list[float], list[float]]:
-    """Train K clients; returns K vectors (P,), and K means of losses and K of squared losses over the last epoch.
+) -> tuple[list[npt.NDArray[Any]], npt.NDArray[np.float64]]:
+    """Train K clients; returns K vectors (P,), and (K, 3): means over the last epoch of losses and of squared losses, and the mean
+    loss of the last batch.
 
     Args:
         plan: of the model.
@@ -211,15 +221,14 @@ def train(
     """
     ranking = sorted(range(len(starts)), key=lambda client: -len(labels[client]))
     vectors: dict[int, npt.NDArray[Any]] = {}
-    losses: dict[int, float] = {}
-    squares: dict[int, float] = {}
+    losses = np.empty((len(starts), 3))
     number = clients_per_chunk(plan, batch_size, starts[0].itemsize)
     with torch.inference_mode(not plan.needs_autograd), torch.no_grad():
         for begin in range(0, len(ranking), number):
             chunk = ranking[begin : begin + number]
             weights = _stack(plan, [starts[client] for client in chunk])
             plan.settle(weights)
-            chunk_losses, chunk_squares = _train_chunk(
+            losses[chunk] = _train_chunk(
                 plan,
                 weights,
                 [inputs[client] for client in chunk],
@@ -231,10 +240,7 @@ def train(
                 added=_stack(plan, [offsets[client] for client in chunk]) if offsets else (),
             )
             vectors.update(zip(chunk, _unstack(plan, weights), strict=True))
-            losses.update(zip(chunk, chunk_losses.tolist(), strict=True))
-            squares.update(zip(chunk, chunk_squares.tolist(), strict=True))
-    clients = range(len(starts))
-    return [vectors[client] for client in clients], [losses[client] for client in clients], [squares[client] for client in clients]
+    return [vectors[client] for client in range(len(starts))], losses
 
 
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
@@ -278,8 +284,8 @@ def _train_chunk(
     batch_size: int,
     rule: Rule,
     added: Sequence[Tensor],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Train clients sorted from long shards to short ones, in place; their mean losses and mean squared losses over the last epoch."""
+) -> npt.NDArray[np.float64]:
+    """Train clients sorted from long shards to short ones, in place; (k, 3) as `train` says."""
     lengths = np.array([len(client) for client in labels], dtype=np.int64)
     epoch = schedule(lengths.tolist(), batch_size, plan.rows, plan.quantum)
     offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -307,6 +313,7 @@ def _train_chunk(
         sources = np.where(epoch.scales > 0, epoch.sources, firsts)
     else:
         sources = epoch.sources
+    penalise = penalties.gradient_of(rule)
     terms = weights[0].new_empty((2, len(epoch.sources), 1))
     for past, shuffles in enumerate(zip(*orders, strict=True)):
         picked = np.append(offsets + np.concatenate(shuffles), len(offsets))[sources]
@@ -318,12 +325,16 @@ def _train_chunk(
             batch = Batch(samples_e[rows], rests, drawn)
             logits, kept = plan.forward(update.weights, batch)
             gradient = _loss(logits, targets_e[rows], answers_e[rows], scales[rows], terms[:, rows])
-            plan.backward(update, kept, gradient)
+            penalty = None if penalise is None else functools.partial(penalise, shares=scales[rows])
+            plan.backward(update, kept, gradient, penalty)
             update.finish(past * steps_an_epoch[clients] + number)
     is_real = epoch.scales > 0
     first, second = terms.squeeze(2).numpy()[:, is_real].astype(np.float64)
     each, owners = np.log(first) - second, epoch.owners[is_real]
-    return np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths
+    before_last = (steps_an_epoch - 1) * batch_size
+    in_last = epoch.sources[is_real] - (np.cumsum(lengths) - lengths)[owners] >= before_last[owners]
+    last = np.bincount(owners, weights=each * in_last) / (lengths - before_last)
+    return np.stack([np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths, last], axis=1)
 
 
 def _with_filling(plan: Plan, inputs: npt.NDArray[Any]) -> Tensor:

@@ -79,6 +79,7 @@ class FitResult:
         num_samples: in the shard.
         num_steps: of the optimiser.
         mean_square_loss: the mean of the squares of those losses.
+        last_batch_loss: the mean of those of the last batch.
     """
 
     model: Floats
@@ -86,6 +87,7 @@ class FitResult:
     num_samples: int
     num_steps: int
     mean_square_loss: float
+    last_batch_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,9 @@ class Trainer(Protocol):
 
     def steps(self, num_samples: int) -> int:
         """How many optimiser steps a shard of so many samples takes."""
+
+    def in_round(self, number: int) -> Trainer:
+        """Its settings in a round, counted from 1: the same ones, unless something changes from round to round."""
 
     @property
     def epochs(self) -> int:
@@ -151,6 +156,10 @@ class _Epochs:
         """
         return self.epochs * math.ceil(num_samples / self.batch_size)
 
+    def in_round(self, number: int) -> Trainer:
+        """See `Trainer`."""
+        return self
+
     def fit(self, model: Model, sample_shape: tuple[int, ...], num_classes: int, jobs: Sequence[FitJob]) -> list[FitResult]:
         """Train all jobs, together where `netfl.learning.paths` finds a way.
 
@@ -178,7 +187,7 @@ class _Epochs:
             return self.fit_one_by_one(model, sample_shape, num_classes, jobs)
         _check(jobs, sample_shape, stacked.num_parameters(path.plan), takes_tokens=path.kind != "chain")
         with one_thread():
-            vectors, losses, squares = stacked.train(
+            vectors, losses = stacked.train(
                 path.plan,
                 [job.start for job in jobs],
                 [job.inputs for job in jobs],
@@ -190,8 +199,8 @@ class _Epochs:
                 offsets=[job.offset for job in jobs if job.offset is not None],
             )
         return [
-            FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square)
-            for job, vector, loss, square in zip(jobs, vectors, losses, squares, strict=True)
+            FitResult(vector, mean, len(job.labels), self.steps(len(job.labels)), square, last)
+            for job, vector, (mean, square, last) in zip(jobs, vectors, losses.tolist(), strict=True)
         ]
 
     def fit_one_by_one(self, model: Model, sample_shape: tuple[int, ...], num_classes: int, jobs: Sequence[FitJob]) -> list[FitResult]:
@@ -210,7 +219,7 @@ class _Epochs:
         _check(jobs, sample_shape, sum(parameter.numel() for parameter in module.parameters()), takes_tokens=True)
         with plain.one_thread(), plain.repeatable_cuda() if self.device == "cuda" else contextlib.nullcontext():
             for job, orders in zip(jobs, _orders(jobs, self.epochs), strict=True):
-                vector, loss, square = plain.train(
+                vector, (mean, square, last) = plain.train(
                     module,
                     job.start,
                     job.inputs,
@@ -222,7 +231,7 @@ class _Epochs:
                     device=self.device,
                     offset=job.offset,
                 )
-                results.append(FitResult(vector, loss, len(job.labels), self.steps(len(job.labels)), square))
+                results.append(FitResult(vector, mean, len(job.labels), self.steps(len(job.labels)), square, last))
         return results
 
 
@@ -374,6 +383,7 @@ TRAINERS = Family(
         "sgd": "netfl.learning.trainer:Sgd",
         "adam": "netfl.learning.trainer:Adam",
         "adamw": "netfl.learning.trainer:AdamW",
+        "fedmax": "netfl.learning.fedmax:FedMax",
     },
 )
 

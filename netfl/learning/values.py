@@ -47,6 +47,7 @@ __all__ = [
     "shard_samples",
     "shards",
     "state_entry",
+    "tensor_shapes",
     "total",
     "training_loss",
     "unsent",
@@ -64,12 +65,14 @@ class Update:
         mean_loss: over the samples of the last local epoch.
         num_samples: how many samples the client has.
         mean_square_loss: of the squared losses of those samples.
+        last_batch_loss: over those of the last batch.
     """
 
     values: np.ndarray
     mean_loss: float
     num_samples: int
     mean_square_loss: float
+    last_batch_loss: float
 
 
 def dataset(source: DataSource, stream: Stream) -> Recipe:
@@ -153,15 +156,30 @@ def _shard_samples(calls: Calls) -> list[tuple[int, ...]]:
     return [tuple(len(shard) for shard in all_shards) for (all_shards,) in calls]
 
 
+def tensor_shapes(model: Model, data: Recipe) -> Recipe:
+    """The shapes of a model's parameters, in the order in which its vector holds them, as a tuple of tuples."""
+    return recipe(_TENSOR_SHAPES, model, data)
+
+
+def _tensor_shapes(calls: Calls) -> list[tuple[tuple[int, ...], ...]]:
+    return [
+        tuple(tuple(parameter.shape) for parameter in model.build(data.sample_shape, data.num_classes).parameters())
+        for model, data in calls
+    ]
+
+
 def initial_model(model: Model, data: Recipe, stream: Stream) -> Recipe:
-    """A flat model vector (P,) float32, drawn from the stream."""
+    """A flat model vector (P,) float32, drawn from the stream, or made from it by the model's own `start`."""
     return recipe(_INITIAL, model, data, stream)
 
 
 def _initial(calls: Calls) -> list[np.ndarray]:
     from netfl.learning.models import initial
 
-    return [initial(model, data.sample_shape, data.num_classes, stream) for model, data, stream in calls]
+    return [
+        model.start(data, stream) if hasattr(model, "start") else initial(model, data.sample_shape, data.num_classes, stream)
+        for model, data, stream in calls
+    ]
 
 
 def fit(
@@ -205,7 +223,9 @@ def _fit(calls: Calls) -> list[Update]:
             jobs.append(FitJob(start, data.train_inputs[rows], data.train_labels[rows], stream, *offset))
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)
         for index, job, result in zip(indices, jobs, results, strict=True):
-            updates[index] = Update(result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss)
+            updates[index] = Update(
+                result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss, result.last_batch_loss
+            )
     return [updates[index] for index in range(len(calls))]
 
 
@@ -225,10 +245,12 @@ class TrainingLoss:
     Args:
         mean: of the losses.
         mean_square: of their squares.
+        last_batch: of those of the last batch.
     """
 
     mean: float
     mean_square: float
+    last_batch: float
 
 
 def training_loss(update: Recipe) -> Recipe:
@@ -237,10 +259,12 @@ def training_loss(update: Recipe) -> Recipe:
 
 
 def _training_loss(calls: Calls) -> list[TrainingLoss]:
-    return [TrainingLoss(update.mean_loss, update.mean_square_loss) for (update,) in calls]
+    return [TrainingLoss(update.mean_loss, update.mean_square_loss, update.last_batch_loss) for (update,) in calls]
 
 
-def encode(pipeline: Pipeline, values: Recipe, carried: Recipe | None, stream: Stream, feedback: bool = False) -> Recipe:
+def encode(
+    pipeline: Pipeline, values: Recipe, carried: Recipe | None, stream: Stream, feedback: bool = False, decay: float = 1.0
+) -> Recipe:
     """The `Encoded` of an update or a vector.
 
     Args:
@@ -249,12 +273,17 @@ def encode(pipeline: Pipeline, values: Recipe, carried: Recipe | None, stream: S
         carried: what earlier encodings left unsent, a `residual` or `unsent` vector (n,); None for nothing.
         stream: draws the rounding.
         feedback: whether its `residual` will be needed, so that it is kept; the value does not depend on it.
+        decay: share of what was lost that is carried on.
     """
-    return recipe(_ENCODE_FOR_FEEDBACK if feedback else _ENCODE, pipeline, values, carried, stream)
+    function = _ENCODE_FOR_FEEDBACK if feedback else _ENCODE
+    return recipe(function, pipeline, values, carried, stream, *([decay] if decay != 1 else []))
 
 
 def _encode(calls: Calls) -> list[Encoded]:
-    return [encode_with_feedback(pipeline, _vector(values), carried, stream.generator()) for pipeline, values, carried, stream in calls]
+    return [
+        encode_with_feedback(pipeline, _vector(values), carried, stream.generator(), *decay)
+        for pipeline, values, carried, stream, *decay in calls
+    ]
 
 
 def payload_bytes(encoded: Recipe) -> Recipe:
@@ -472,7 +501,7 @@ def _evaluation_from(plain: list[float]) -> Evaluation:
 
 _AS_FACT = FactForm(_as_given, _as_given)
 _AS_TENSOR = TensorForm(lambda vector: {"vector": vector}, lambda named: named["vector"])
-_DATASET = Function("dataset", 1, _dataset)
+_DATASET = Function("dataset", 1, _dataset, lasting=True)
 _DATASET_FACTS = Function(
     "dataset_facts",
     1,
@@ -481,17 +510,21 @@ _DATASET_FACTS = Function(
         lambda found: [found.sample_shape, found.num_classes, found.num_test], lambda plain: DatasetFacts(tuple(plain[0]), *plain[1:])
     ),
 )
-_SHARDS = Function("shards", 1, _shards)
+_SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
+_TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
 _FIT = Function("fit", 1, _fit)
 _LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _TRAINING_LOSS = Function(
-    "training_loss", 1, _training_loss, FactForm(lambda found: [found.mean, found.mean_square], lambda plain: TrainingLoss(*plain))
+    "training_loss",
+    2,
+    _training_loss,
+    FactForm(lambda found: [found.mean, found.mean_square, found.last_batch], lambda plain: TrainingLoss(*plain)),
 )
 _RESIDUAL = Function("residual", 1, _residual, _AS_TENSOR)
-_ENCODE = Function("encode", 1, _encode)
-_ENCODE_FOR_FEEDBACK = Function("encode", 1, _encode, parts=(_RESIDUAL,))
+_ENCODE = Function("encode", 2, _encode)
+_ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,))
 _PAYLOAD_BYTES = Function("payload_bytes", 1, _payload_bytes, _AS_FACT)
 _DECODED = Function("decode", 1, _decoded)
 _UNSENT = Function("unsent", 1, _unsent)

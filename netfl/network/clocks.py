@@ -25,7 +25,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from netfl.network.sharing import max_min_rates
 
@@ -40,6 +40,12 @@ _SPARE = 256
 _NEVER = math.inf
 _SAME = 1e-14
 """A level that moves by no more than this share has not changed for others."""
+
+
+_NO_GROUPS: dict[Capacity, _Group] = {}
+_NO_CAPACITIES: dict[Capacity, None] = {}
+_NO_ENTRIES: list[tuple[float, int, _Class, int]] = []
+"""What all capacities that are not shared have in common; nothing is ever put in there."""
 
 
 class Capacity:
@@ -85,12 +91,12 @@ class Capacity:
         self.amount = amount
         self.exponent = exponent
         self.offer = amount
-        self.loads_at: dict[str, int] = {}
+        self.loads_at: dict[str, int] | None = None
         # Who crosses it: one load alone, or classes, grouped by the capacity to which they are bound.
         self.count = 0
         self.sole: Load | None = None
         self.shared = False
-        self.groups: dict[Capacity, _Group] = {}
+        self.groups: dict[Capacity, _Group] = _NO_GROUPS
         self.limited = 0
         self.total = 0
         # Its level, infinite while it is not full, and its clock: `served` bits per weight at `since_s`.
@@ -98,17 +104,23 @@ class Capacity:
         self.served = 0.0
         self.since_s = 0.0
         # Of the classes bound to it, the next to end (by clock), to reach their limit, and to come under it again.
-        self.ends: list[tuple[float, int, _Class, int]] = []
-        self.rises: list[tuple[float, int, _Class, int]] = []
-        self.falls: list[tuple[float, int, _Class, int]] = []
+        self.ends: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
+        self.rises: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
+        self.falls: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
         # Other capacities that its classes cross, those of them that are full, and a bound below which the rest stay not full.
-        self.bound_nearby: dict[Capacity, _Group] = {}
-        self.full_nearby: dict[Capacity, None] = {}
+        self.bound_nearby: dict[Capacity, _Group] = _NO_GROUPS
+        self.full_nearby: dict[Capacity, None] = _NO_CAPACITIES
         self.lowest_safe = math.inf
         self.safe = math.inf
         self.queued = False
         self.touched = False
         self.ticket = 0
+
+    def make_room(self) -> None:
+        """Get ready to be shared. Most capacities never are: until then, those of one device's link hold nothing of their own."""
+        if self.groups is _NO_GROUPS:
+            self.groups, self.bound_nearby, self.full_nearby = {}, {}, {}
+            self.ends, self.rises, self.falls = [], [], []
 
     def clock(self, now_s: float) -> float:
         """Cumulative service per weight."""
@@ -125,6 +137,21 @@ class _Group:
         self.classes: dict[_Class, None] = {}
 
 
+class _Bound(NamedTuple):
+    """How a class is bound: to what, since when and since which reading of its clock, and what it has spent by capacity before that."""
+
+    to: Capacity
+    since_s: float
+    mark: float
+    past: dict[Capacity, tuple[float, float, float]]
+
+    def spent(self, now_s: float, clock: float) -> dict[Capacity, tuple[float, float, float]]:
+        """Seconds, service, and service over the capacity's amount at the time, by capacity until now."""
+        seconds, service, part = self.past.get(self.to, (0.0, 0.0, 0.0))
+        more = clock - self.mark
+        return self.past | {self.to: (seconds + (now_s - self.since_s), service + more, part + more / self.to.amount)}
+
+
 class _Class:
     """Loads with the same set of shared capacities and the same weight."""
 
@@ -132,6 +159,7 @@ class _Class:
         "ahead",
         "binding",
         "bottleneck",
+        "bound",
         "capacities",
         "count",
         "ends",
@@ -154,6 +182,7 @@ class _Class:
         self.bottleneck = bottleneck
         self.binding = 0
         self.ahead = 0.0
+        self.bound = _Bound(bottleneck, 0.0, 0.0, {})
         # Tickets of the loads by which it stands in the three heaps of its bottleneck.
         self.offered_end = self.offered_rise = self.offered_fall = 0
         self.ends: list[tuple[float, int, Load]] = []
@@ -170,6 +199,17 @@ class Path:
         self.costs = sorted(costs.items(), key=lambda item: item[0].order)
         self.stations = stations
 
+    def cost(self, capacity: Capacity) -> float:
+        """What one bit takes of a capacity on it."""
+        for each, cost in self.costs:
+            if each is capacity:
+                return cost
+        raise KeyError(capacity.name)
+
+
+_NOTHING: dict[Capacity | str, tuple[float, float, float]] = {}
+"""What a load has spent that has not moved; never changed."""
+
 
 class Load:
     """Bits that move, or are to move, along a path. Made by `Shares.load`.
@@ -180,6 +220,9 @@ class Load:
         weight: its share relative to others.
         owner: whose it is.
         cap_bps: a rate that it never exceeds, whatever its path offers.
+        cause: what that cap is.
+        spent: what held it back until it last stopped or changed: its bottleneck, or the cause of its cap, to seconds, bits
+            moved meanwhile, and those seconds times its share of that capacity (0 for a cause).
     """
 
     __slots__ = (
@@ -187,15 +230,19 @@ class Load:
         "_mark",
         "_point",
         "_since_s",
+        "_then",
         "active",
         "cap_bps",
+        "cause",
         "following",
         "group",
         "limit",
+        "limiter",
         "metered",
         "owner",
         "path",
         "rates",
+        "spent",
         "ticket",
         "weight",
         "weights",
@@ -206,6 +253,9 @@ class Load:
         self.owner = owner
         self.weight = weight
         self.cap_bps = math.inf
+        self.cause = ""
+        self.spent = _NOTHING
+        self.limiter: Capacity | str = ""
         self.metered = 0.0
         self.active = False
         self.ticket = 0
@@ -218,6 +268,19 @@ class Load:
         self._point = 0.0
         self._mark = 0.0
         self._since_s = 0.0
+        # How its class was bound when it began to follow the clock.
+        self._then: _Bound
+
+    def spend(self, on: Capacity | str, seconds: float, bits: float, part: float) -> None:
+        """Note what held it back; `part` is of bits over the capacity's amount, its cost for a bit not counted."""
+        share_s = part if isinstance(on, str) else part * self.path.cost(on)
+        if self.spent is _NOTHING:
+            self.spent = {on: (seconds, bits, share_s)}
+            return
+        before = self.spent.get(on)
+        if before is not None:
+            seconds, bits, share_s = before[0] + seconds, before[1] + bits, before[2] + share_s
+        self.spent[on] = (seconds, bits, share_s)
 
 
 class Shares:
@@ -226,6 +289,7 @@ class Shares:
     def __init__(self, patience: int = 20) -> None:
         self._patience = patience
         self._free = Capacity("free", -1, math.inf, 0.0)
+        self._free.make_room()
         self._orders = 0
         self._tickets = 0
         self._classes: dict[tuple[tuple[Capacity, ...], float], _Class] = {}
@@ -265,6 +329,7 @@ class Shares:
                 capacity.sole = load
             elif not capacity.shared:
                 capacity.shared = True
+                capacity.make_room()
                 sole = capacity.sole
                 capacity.sole = None
                 assert sole is not None
@@ -292,15 +357,21 @@ class Shares:
             amount: above 0.
             now_s: the time.
         """
+        sole = None if capacity.shared else capacity.sole
+        if sole is not None:
+            # What one load alone crosses is that load's limit.
+            self._leave(sole, now_s)
+        for group in capacity.groups[capacity].classes if capacity in capacity.groups else ():
+            # What it has spent at the amount of until now.
+            clock = self._clock_of(group, now_s)
+            group.bound = _Bound(capacity, now_s, clock, group.bound.spent(now_s, clock))
         capacity.amount = amount
-        stations = len(capacity.loads_at)
+        stations = len(capacity.loads_at) if capacity.loads_at else 0
         capacity.offer = amount * stations**-capacity.exponent if capacity.exponent and stations else amount
         if capacity.shared:
             self._mark(capacity)
-        elif capacity.sole is not None:
-            # What one load alone crosses is that load's limit.
-            self._leave(capacity.sole, now_s)
-            self._enter(capacity.sole, now_s)
+        elif sole is not None:
+            self._enter(sole, now_s)
 
     def recost(self, path: Path, costs: Mapping[Capacity, float], loads: Sequence[Load], now_s: float) -> None:
         """Let a bit on a path take other amounts of its capacities from now on; rates are right again after `settle`.
@@ -317,11 +388,12 @@ class Shares:
         for load in loads:
             self._enter(load, now_s)
 
-    def change(self, load: Load, now_s: float, *, cap_bps: float, more_bits: float = 0.0) -> None:
+    def change(self, load: Load, now_s: float, *, cap_bps: float, cause: str = "", more_bits: float = 0.0) -> None:
         """Give a load another cap, and more bits to move; rates are right again after `settle`."""
         if load.active:
             self._leave(load, now_s)
         load.cap_bps = cap_bps
+        load.cause = cause
         load._left = max(load._left, 0.0) + more_bits
         if load.active:
             self._enter(load, now_s)
@@ -413,6 +485,8 @@ class Shares:
 
     def _station(self, medium: Capacity, station: str, change: int) -> None:
         at = medium.loads_at
+        if at is None:
+            at = medium.loads_at = {}
         count = at.get(station, 0) + change
         if count:
             at[station] = count
@@ -437,6 +511,7 @@ class Shares:
         """Put an active load into its class, at the class's present level."""
         weight = load.weight
         limit = load.cap_bps / weight
+        limiter: Capacity | str = load.cause
         shared: list[Capacity] = []
         weights: list[int] = []
         for capacity, cost in load.path.costs:
@@ -447,7 +522,9 @@ class Shares:
                 sole = capacity.offer / (cost * weight)
                 if sole < limit:
                     limit = sole
+                    limiter = capacity
         load.limit = limit
+        load.limiter = limiter
         load.weights = weights
         load.rates = None
         key = (tuple(shared), weight)
@@ -459,6 +536,7 @@ class Shares:
                     bottleneck, level = capacity, capacity.level
             group = self._classes[key] = _Class(key, bottleneck)
             self._attach(group)
+            group.bound = _Bound(group.bottleneck, now_s, self._clock_of(group, now_s), {})
         group.count += 1
         load.group = group
         for capacity, unit in zip(shared, weights, strict=False):
@@ -497,6 +575,8 @@ class Shares:
         load.following = True
         load._mark = self._clock_of(group, now_s)
         load._point = load._mark + load._left / load.weight
+        load._since_s = now_s
+        load._then = group.bound
         self._tickets += 1
         load.ticket = self._tickets
         group.following += 1
@@ -517,11 +597,27 @@ class Shares:
         clock = self._clock_of(group, now_s)
         load._left = (load._point - clock) * load.weight
         load.metered += (clock - load._mark) * load.weight
+        self._spend_following(load, clock, now_s)
         group.following -= 1
         bottleneck, weights = group.bottleneck, group.weights
         for place, unit in enumerate(load.weights):
             weights[place] -= unit
             group.capacities[place].groups[bottleneck].weight -= unit
+
+    def _spend_following(self, load: Load, clock: float, now_s: float) -> None:
+        """Note the bottlenecks of its class while it followed the clock."""
+        group = load.group
+        if load._then is group.bound:
+            if now_s > load._since_s:
+                bits = (clock - load._mark) * load.weight
+                load.spend(group.bottleneck, now_s - load._since_s, bits, bits / group.bottleneck.amount)
+            return
+        # What the class has spent by now, less what it had spent then.
+        then = load._then.spent(load._since_s, load._mark)
+        for capacity, (seconds, service, part) in group.bound.spent(now_s, clock).items():
+            seconds_then, service_then, part_then = then.get(capacity, (0.0, 0.0, 0.0))
+            if seconds > seconds_then:
+                load.spend(capacity, seconds - seconds_then, (service - service_then) * load.weight, (part - part_then) * load.weight)
 
     def _limit(self, load: Load, now_s: float) -> None:
         group = load.group
@@ -543,6 +639,9 @@ class Shares:
         moved = load.limit * load.weight * (now_s - load._since_s)
         load._left -= moved
         load.metered += moved
+        if now_s > load._since_s:
+            limiter = load.limiter
+            load.spend(limiter, now_s - load._since_s, moved, 0.0 if isinstance(limiter, str) else moved / limiter.amount)
         assert load.rates is not None
         for capacity, rate in zip(load.group.capacities, load.rates, strict=False):
             capacity.limited -= rate
@@ -658,6 +757,9 @@ class Shares:
     def _bind(self, group: _Class, to: Capacity, now_s: float) -> None:
         """Bind a class to another capacity, of those that it crosses, or to none (`_free`)."""
         clock = self._clock_of(group, now_s)
+        bound = group.bound
+        past = bound.spent(now_s, clock) if now_s > bound.since_s and group.following else bound.past
+        group.bound = _Bound(to, now_s, clock, past)
         self._touch(group.bottleneck)
         self._detach(group)
         group.bottleneck = to

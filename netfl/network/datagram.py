@@ -30,7 +30,7 @@ import numpy as np
 import simpy
 from annotated_types import Ge
 
-from netfl.network.fabric import Fabric, Flow
+from netfl.network.fabric import Fabric, Flow, Held
 from netfl.network.links import TECHNOLOGIES, Radio
 from netfl.network.lora import SubBand
 from netfl.network.loss import LOSSES, Delivery, Losses
@@ -111,6 +111,8 @@ class Datagram:
         for name, access in media.items():
             if len(access) > 1:
                 yield f"medium '{name}' has links that cannot share one under datagram: LoRaWAN, other datagram radios, and links that are none"
+            elif access != {"none"} and topology.media[name].duplex == "full":
+                yield f"medium '{name}' is full-duplex: datagram radios of one medium share its airtime in both directions, expected half"
             elif access != {"none"} and topology.media[name].efficiency_exponent:
                 yield f"medium '{name}' has an efficiency_exponent: what contention costs is in the frames of a datagram radio, expected 0"
 
@@ -435,7 +437,7 @@ class _Exchange:
 class _Frame:
     """A part of a message, on its way over the legs of the route."""
 
-    __slots__ = ("arrived", "doing", "latency_s", "open", "payload_bytes", "since_s", "spent_s", "transfer")
+    __slots__ = ("arrived", "doing", "on_wires", "open", "payload_bytes", "since_s", "spent_s", "transfer")
 
     def __init__(self, transfer: DatagramTransfer, payload_bytes: int) -> None:
         self.transfer = transfer
@@ -443,6 +445,7 @@ class _Frame:
         self.arrived = False
         self.open = 0
         self.spent_s: dict[tuple[str, str], float] = {}
+        self.on_wires: dict[tuple[str, str], Held] = {}
         self.doing = ("earlier frames", "")
         self.since_s = transfer.start_s
 
@@ -488,22 +491,28 @@ class _Frame:
         arrived = flow.outcome == "finished"
         for hop in flow.route.hops:
             transfer.count(hop, moved, useful=arrived, air_s=hop.air_s(moved))
-        self.turn("", "")
-        spent_s = self.spent_s.pop(("wires", flow.route.source), 0.0)
-        for cause, seconds in (("latency", flow.latency_s), ("outage", flow.stalled_s)):
-            if seconds:
-                key = (cause, flow.route.source)
-                self.spent_s[key] = self.spent_s.get(key, 0.0) + seconds
-                spent_s -= seconds
-        if spent_s > 0:
-            key = ("wires", flow.route.source)
-            self.spent_s[key] = spent_s
+        self.book(flow)
         if not arrived:
             transfer.fail(self)
             return
         if place == 0:
             transfer.release()
         self.enter(place + 1)
+
+    def book(self, flow: Flow) -> None:
+        """Say what held it back on a run of wired hops, in place of the time that it took in all."""
+        self.turn("", "")
+        self.spent_s.pop(("wires", flow.route.source), None)
+        for cause, seconds in (("latency", flow.latency_s), ("outage", flow.stalled_s)):
+            if seconds:
+                key = (cause, flow.route.source)
+                self.spent_s[key] = self.spent_s.get(key, 0.0) + seconds
+        for held in flow.held:
+            key = (held.cause, held.element)
+            before = self.on_wires.get(key, Held(*key, 0.0, 0.0, 0.0))
+            seconds = before.seconds + held.seconds
+            share = (before.share * before.seconds + held.share * held.seconds) / seconds
+            self.on_wires[key] = Held(*key, seconds, before.moved_bits + held.moved_bits, share)
 
     def check(self) -> None:
         """Whether all of its way is behind it."""
@@ -541,7 +550,7 @@ class DatagramTransfer:
         attempts: the most times that one of its frames was sent over one hop.
         latency_s: seconds of silence of the frame that ended it.
         stalled_s: seconds for which outages held that frame.
-        held: what else it waited for: (cause, element, seconds, 0, 0) each; with these, the seconds sum to the duration.
+        held: what else that frame waited for; with these, the seconds sum to the duration.
     """
 
     even: ClassVar[bool] = False
@@ -561,7 +570,7 @@ class DatagramTransfer:
         self.attempts = 0
         self.latency_s = 0.0
         self.stalled_s = 0.0
-        self.held: list[tuple[str, str, float, float, float]] = []
+        self.held: list[Held] = []
         self.ended = False
         self.legs = transport.legs(route)
         self.on_air: dict[_Burst, None] = {}
@@ -704,8 +713,9 @@ class DatagramTransfer:
         return on_air + flowing
 
     def _stop_flows(self, in_flight: bool) -> None:
-        for flow in list(self.flows):
+        for flow, frame in list(self.flows.items()):
             flow.abort()
+            frame.book(flow)
             moved = int((flow.moved_bits + 1e-6) // 8)
             for hop in flow.route.hops:
                 if in_flight:
@@ -741,7 +751,8 @@ class DatagramTransfer:
             elif cause == "outage":
                 self.stalled_s += seconds
             else:
-                self.held.append((cause, element, seconds, 0.0, 0.0))
+                self.held.append(Held(cause, element, seconds, 0.0, 0.0))
+        self.held.extend(frame.on_wires.values())
 
 
 class DatagramTransport:

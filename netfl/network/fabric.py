@@ -19,7 +19,7 @@ from netfl.network.outages import ALWAYS_UP, Availability, Timeline
 from netfl.network.topology import Hop, Route, Topology
 from netfl.network.variation import Gaps, Rates
 
-__all__ = ["Fabric", "Flow", "Pace", "Step"]
+__all__ = ["Fabric", "Flow", "Held", "Pace", "Step"]
 
 _SETTLE = 2
 """SimPy priority of the solve: after the urgent (0) and normal (1) events of the same instant."""
@@ -46,6 +46,24 @@ class Step(NamedTuple):
     cause: str
     due_s: float
     due_bits: float
+
+
+class Held(NamedTuple):
+    """What held a flow back for how long.
+
+    Args:
+        cause: link or medium (a capacity on its way), set-up, last packet (lost and late), or the cause of a pace's cap.
+        element: name of the link, with its direction if it has a capacity for each, or of the medium; else empty.
+        seconds: for how long in all.
+        moved_bits: what moved meanwhile.
+        share: of the capacity, on average; 0 where the cause is none.
+    """
+
+    cause: str
+    element: str
+    seconds: float
+    moved_bits: float
+    share: float
 
 
 class Pace(Protocol):
@@ -188,6 +206,11 @@ class Flow:
         since = self.stalled_since_s
         return self._stalled_s if since is None else self._stalled_s + (self._fabric.env.now - since)
 
+    @property
+    def held(self) -> list[Held]:
+        """What has held it back, latency and outages excepted; of a flow that moves, until its pace or a hold last changed."""
+        return self._fabric.held_of(self)
+
     def abort(self) -> None:
         """Remove it at once; what has moved stays as it is. Nothing happens to a flow that has ended."""
         if self.outcome == "moving":
@@ -233,12 +256,14 @@ class _Varying:
 class _Way:
     """What the fabric knows of a route: found once, used by every flow on it."""
 
-    __slots__ = ("elements", "hops", "path")
+    __slots__ = ("elements", "hops", "metered_bits", "path")
 
     def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[tuple[str, bool], ...], path: Path) -> None:
         self.elements = elements
         self.hops = hops
         self.path = path
+        # What moved of the flows that move no more.
+        self.metered_bits = 0.0
 
 
 class Fabric:
@@ -261,13 +286,13 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, ...], Capacity] = {}
+        self._names: dict[Capacity, tuple[str, str]] = {}
         self._ways: dict[Route, _Way] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
         self._number = 0
         self._armed_s = math.inf
         self._settling = False
         self._waking = False
-        self._metered: dict[tuple[str, bool], float] = {}
         self._moving: dict[int, Flow] = {}
 
     def start(
@@ -316,14 +341,23 @@ class Fabric:
         element = self._elements.get(name)
         return ALWAYS_UP if element is None else element.timeline
 
+    def passes(self, hop: Hop) -> bool:
+        """Whether a hop's link and ends are up now, and its rate is above 0."""
+        now = self.env.now
+        if hop.rates is not None and hop.rates.at(now) == 0:
+            return False
+        return all(self.availability(name).up_at(now) for name in (hop.link.name, hop.source, hop.destination))
+
     @property
     def moved_bits(self) -> dict[tuple[str, bool], float]:
         """Fluid that has moved over each (link, forward): the rates, integrated over time."""
-        total = dict(self._metered)
+        bits_on = {way: way.metered_bits for way in self._ways.values()}
         for flow in self._moving.values():
             assert flow._load is not None
-            bits = self._shares.metered_bits(flow._load, self.env.now)
-            for hop in self._ways[flow.route].hops:
+            bits_on[self._ways[flow.route]] += self._shares.metered_bits(flow._load, self.env.now)
+        total: dict[tuple[str, bool], float] = {}
+        for way, bits in bits_on.items():
+            for hop in way.hops:
                 total[hop] = total.get(hop, 0.0) + bits
         return total
 
@@ -334,6 +368,19 @@ class Fabric:
         if flow._load is None:
             return 0.0
         return min(max(flow._goal_bits - self._shares.left_bits(flow._load, self.env.now), 0.0), 8.0 * flow.num_bytes)
+
+    def held_of(self, flow: Flow) -> list[Held]:
+        """What has held a flow back, latency and outages excepted."""
+        found = []
+        if flow._setup_s and flow.setup_s > 0:
+            found.append(Held("set-up", "", flow.setup_s, 0.0, 0.0))
+        if flow._load is not None:
+            for on, (seconds, bits, share_s) in flow._load.spent.items():
+                cause, element = (on, "") if isinstance(on, str) else self._names[on]
+                found.append(Held(cause, element, seconds, bits, share_s / seconds))
+        if flow._tail_s and flow.tail_s > 0:
+            found.append(Held("last packet", "", flow.tail_s, 0.0, 0.0))
+        return found
 
     def end(self, flow: Flow, outcome: Literal["finished", "aborted", "expired"]) -> None:
         """Take a flow off the network and say how it ended."""
@@ -348,6 +395,9 @@ class Fabric:
             flow.stalled_since_s = None
         flow.outcome = outcome
         flow._epoch += 1
+        if flow._load is not None:
+            # Flow and load would keep each other alive until the garbage collector comes.
+            flow._load.owner = None
         for element in flow._elements:
             del element.flows[flow._number]
         if outcome != "aborted":
@@ -392,7 +442,7 @@ class Fabric:
         assert load is not None
         goal_bits = min(step.due_bits, 8.0 * flow.num_bytes)
         if step.cap_bps != load.cap_bps or goal_bits != flow._goal_bits:
-            self._shares.change(load, self.env.now, cap_bps=step.cap_bps, more_bits=goal_bits - flow._goal_bits)
+            self._shares.change(load, self.env.now, cap_bps=step.cap_bps, cause=step.cause, more_bits=goal_bits - flow._goal_bits)
             flow._goal_bits = goal_bits
         if step.due_s != flow._pace_due_s:
             flow._pace_due_s = step.due_s
@@ -411,11 +461,9 @@ class Fabric:
         assert flow._load is not None
         del self._moving[flow._number]
         self._shares.remove(flow._load, self.env.now)
-        bits = self._shares.metered_bits(flow._load, self.env.now)
+        # Taken away, it is at rest: `metered` is all that moved of it.
+        self._ways[flow.route].metered_bits += flow._load.metered
         flow._load.metered = 0.0
-        metered = self._metered
-        for hop in self._ways[flow.route].hops:
-            metered[hop] = metered.get(hop, 0.0) + bits
         self._settle_later()
 
     def _hold(self, flow: Flow) -> None:
@@ -535,7 +583,7 @@ class Fabric:
         for load in self._shares.take_finished(now):
             flow = load.owner
             # What is told of one end may abort another flow that ends at the same instant.
-            if flow.outcome != "moving":
+            if flow is None:
                 continue
             if flow._goal_bits < 8.0 * flow.num_bytes:
                 self._go_on_at(flow, flow._goal_bits)
@@ -591,6 +639,7 @@ class Fabric:
         found = self._capacities.get(key)
         if found is None:
             found = self._capacities[key] = self._shares.capacity(" ".join(key), amount, exponent)
+            self._names[found] = (key[0], " ".join(key[1:]))
         return found
 
     def _way(self, route: Route) -> _Way:
@@ -626,7 +675,8 @@ class Fabric:
             rate_bps = hop.rate_bps if varying is None else varying.rate_bps
             if link.medium is not None:
                 medium = self.topology.media[link.medium]
-                capacity = self._capacity(("medium", medium.name), 1.0, medium.efficiency_exponent)
+                way = () if medium.duplex == "half" else ("up" if hop.forward else "down",)
+                capacity = self._capacity(("medium", medium.name, *way), 1.0, medium.efficiency_exponent)
                 cost = link.duty_cycle / rate_bps
                 stations.append((capacity, link.name))
                 if link.duty_cycle < 1:

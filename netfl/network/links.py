@@ -342,11 +342,13 @@ TECHNOLOGIES: dict[str, LinkTechnology] = {
             up_bps=169e6,
             down_bps=2.76e9,
             latency_s=3.75e-3,
+            duplex="half",
             medium="cell",
             transmit_w=1.50,
             receive_w=4.77,
             source=f"Verizon mmWave, 2021: [D] medians, several connections (a single TCP: 133 up, 794 down), RTT 7-8 ms ({_PHONE_2021}); "
-            "power above the phone's base [D]: 8.88 mW a Mbit/s up, 1.73 down, at these rates",
+            "power above the phone's base [D]: 8.88 mW a Mbit/s up, 1.73 down, at these rates; [M] time division (TDD): both directions share "
+            "the airtime",
         ),
         LinkTechnology(
             name="lte_m",

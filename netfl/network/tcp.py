@@ -77,7 +77,8 @@ class Tcp:
         timeout: an attempt that one outage has held for this long has failed.
         attempts: in all, the first one included.
         wait: before the next attempt.
-        on_failure: resume where the last attempt stopped, or restart from the first byte and waste what had moved.
+        on_failure: resume where the last attempt stopped; restart from the first byte and waste what had moved; or reroute: resume, over the
+            best route that crosses nothing that is down when the new attempt begins, or over the last one if there is none.
         mtu_bytes: longest IP packet; each carries 52 bytes of headers.
         initial_window: packets that may be on the way before the first acknowledgement.
     """
@@ -87,7 +88,7 @@ class Tcp:
     timeout: Duration = 60.0
     attempts: Annotated[int, Ge(1)] = 3
     wait: Duration = 1.0
-    on_failure: Literal["resume", "restart"] = "resume"
+    on_failure: Literal["resume", "restart", "reroute"] = "resume"
     mtu_bytes: Annotated[int, Ge(HEADER_BYTES + 1)] = 1500
     initial_window: Annotated[int, Ge(1)] = 10
 

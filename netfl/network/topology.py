@@ -27,6 +27,8 @@ DEFAULT_QUEUE_S = 0.1
 
 _HOP_BITS, _SITE_BITS = 32, 32
 """Room for the number of hops, and of sites, in the whole numbers that a search compares."""
+_UNREACHED = 1 << 256
+"""Longer than any way."""
 
 Routing = Literal["latency", "hops", "cost"]
 
@@ -67,10 +69,13 @@ class Medium:
         name: unique among the media.
         efficiency_exponent: at least 0; 0 when contention costs nothing. Wi-Fi: 0.11, a choice that follows the shape of
             Bianchi's saturation analysis (JSAC 2000); the share that one station reaches is already in its link's rate.
+        duplex: half: both directions take of the same airtime (Wi-Fi; cells of time division, TDD); full: each has its own (cells of frequency
+            division, FDD).
     """
 
     name: str
     efficiency_exponent: float = 0.0
+    duplex: Literal["half", "full"] = "half"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +199,10 @@ class Route:
     def __post_init__(self) -> None:
         object.__setattr__(self, "latency_s", sum([hop.link.latency_s for hop in self.hops]))
 
-    @property
+    @cached_property
     def devices(self) -> tuple[str, ...]:
         """Names of the sites on the way, both ends included."""
-        return (self.source, *(hop.destination for hop in self.hops))
+        return (self.source, *[hop.destination for hop in self.hops])
 
 
 class Topology:
@@ -236,6 +241,7 @@ class Topology:
         self._reaches: dict[str, _Reach] = {}
         self._asked: dict[str, int] = {}
         self._routes: dict[tuple[str, str], Route] = {}
+        self._detours: dict[tuple[Hop, ...], Route] = {}
 
     @cached_property
     def graph(self) -> nx.Graph[str]:
@@ -263,6 +269,39 @@ class Topology:
         found = self._routes.get(key)
         if found is None:
             found = self._routes[key] = self._find(source, destination)
+        return found
+
+    def detour(self, source: str, destination: str, passes: Callable[[Hop], bool]) -> Route | None:
+        """The best route, by the same rules as `route`, over those hops that pass; None if there is none.
+
+        Args:
+            source: a site, not the destination.
+            destination: another one.
+            passes: whether bytes can cross a hop now.
+        """
+        on, root = self._map, min(source, destination)
+        leaf = on.number[destination if root == source else source]
+        ways: dict[int, list[Hop]] = {}
+        # In this order, the first way found to a site is the least by weight, then hops, then names as read from the root.
+        frontier: list[tuple[int, tuple[str, ...], int, list[Hop]]] = [(0, (root,), on.number[root], [])]
+        while frontier and leaf not in ways:
+            length, names, site, hops = heapq.heappop(frontier)
+            if site in ways:
+                continue
+            ways[site] = hops
+            for other, weight, there, back in on.at[site]:
+                taken = there if root == source else back
+                if other not in ways and passes(taken):
+                    heapq.heappush(frontier, (length + weight, (*names, on.names[other]), other, [*hops, taken]))
+        if leaf not in ways:
+            return None
+        way = tuple(ways[leaf] if root == source else reversed(ways[leaf]))
+        usual = self.route(source, destination)
+        if way == usual.hops:
+            return usual
+        found = self._detours.get(way)
+        if found is None:
+            found = self._detours[way] = Route(way, source, destination)
         return found
 
     def _find(self, source: str, destination: str) -> Route:
@@ -305,15 +344,15 @@ class _Map:
     ) -> None:
         self.names = list(sites)
         self.number = {name: number for number, name in enumerate(self.names)}
-        # (other site, weight, hop from here to there) for each link of a site. A link's weight counts first, then that it is a hop: both are
-        # in one whole number, so that one comparison does.
-        self.at: list[list[tuple[int, int, Hop]]] = [[] for _ in self.names]
+        # (other site, length, hop from here to there, hop back) for each link of a site. A link's weight counts first, then that it is a hop:
+        # both are in one whole number, so that one comparison does. Its lowest bits are left free.
+        self.at: list[list[tuple[int, int, Hop, Hop]]] = [[] for _ in self.names]
         for link in links.values():
             a, b = self.number[link.a], self.number[link.b]
             forward, backward = hops[link.name]
-            length = (weight(link) << _HOP_BITS) + 1
-            self.at[a].append((b, length, forward))
-            self.at[b].append((a, length, backward))
+            length = ((weight(link) << _HOP_BITS) + 1) << _SITE_BITS
+            self.at[a].append((b, length, forward, backward))
+            self.at[b].append((a, length, backward, forward))
 
 
 class _Reach:
@@ -326,51 +365,65 @@ class _Reach:
 
     def __init__(self, root: str, on: _Map) -> None:
         self._map = on
-        self.root = root
-        self._root = on.number[root]
+        self._root = root_site = on.number[root]
         self._next: dict[int, Hop] = {}
         self._towards: dict[int, Hop] = {}
         at = on.at
-        length: list[float] = [math.inf] * len(at)
-        length[self._root] = 0
-        # A site's number is the low part of what waits: the least length comes first.
-        frontier = [self._root]
+        length = [_UNREACHED] * len(at)
+        length[root_site] = 0
+        found: list[Hop | None] = [None] * len(at)
+        tied = False
+        # What waits is a length with the site's number in its lowest bits: the least length comes first.
+        frontier = [root_site]
         mask = (1 << _SITE_BITS) - 1
+        push, pop = heapq.heappush, heapq.heappop
         while frontier:
-            first = heapq.heappop(frontier)
-            site, here = first & mask, first >> _SITE_BITS
+            first = pop(frontier)
+            site = first & mask
+            here = first - site
             if here == length[site]:
-                for other, step, _ in at[site]:
+                for other, step, _, back in at[site]:
                     there = here + step
                     if there < length[other]:
                         length[other] = there
-                        heapq.heappush(frontier, there << _SITE_BITS | other)
+                        found[other] = back
+                        push(frontier, there + other)
+                    elif there == length[other]:
+                        tied = True
         self._length = length
+        self._found = found
+        # Whether two ways may have been equal; if not, the search has found the only best way to each site.
+        self._tied = tied
 
     def reaches(self, leaf: str) -> bool:
         """Whether any path joins it to the root."""
-        return self._length[self._map.number[leaf]] < math.inf
+        return self._length[self._map.number[leaf]] < _UNREACHED
 
     def read_from_root(self, leaf: str) -> list[Hop]:
         """The hops from the leaf to the root on the way that comes first by the names as read from the root."""
-        self._resolve(self._map.number[leaf])
-        return self._follow(leaf, self._towards)
+        number, root = self._map.number, self._root
+        site = number[leaf]
+        hops: list[Hop] = []
+        if self._tied:
+            self._resolve(site)
+        while site != root:
+            hop = self._towards[site] if self._tied else self._found[site]
+            assert hop is not None
+            hops.append(hop)
+            site = number[hop.destination]
+        return hops
 
     def read_from_leaf(self, leaf: str) -> list[Hop]:
         """The hops from the leaf to the root on the way that comes first by the names as read from the leaf."""
-        number = self._map.number
+        if not self._tied:
+            return self.read_from_root(leaf)
+        number, root, towards = self._map.number, self._root, self._next
         site = number[leaf]
-        while site != self._root and site not in self._next:
-            self._next[site] = hop = min(self._ways(site), key=lambda hop: hop.destination)
-            site = number[hop.destination]
-        return self._follow(leaf, self._next)
-
-    def _follow(self, leaf: str, towards: Mapping[int, Hop]) -> list[Hop]:
-        number, root = self._map.number, self._root
         hops: list[Hop] = []
-        site = number[leaf]
         while site != root:
-            hop = towards[site]
+            hop = towards.get(site)
+            if hop is None:
+                towards[site] = hop = min(self._ways(site), key=lambda hop: hop.destination)
             hops.append(hop)
             site = number[hop.destination]
         return hops
@@ -378,7 +431,7 @@ class _Reach:
     def _ways(self, site: int) -> list[Hop]:
         """The hops from a site with which a least way to the root begins."""
         here, length = self._length[site], self._length
-        return [hop for other, step, hop in self._map.at[site] if length[other] + step == here]
+        return [hop for other, step, hop, _ in self._map.at[site] if length[other] + step == here]
 
     def _resolve(self, leaf: int) -> None:
         """Find for a site, and for all on its way, the hop towards the root on the way that comes first as read from the root."""
@@ -472,6 +525,12 @@ def _problems(sites: Sequence[Site], links: Sequence[Link], media: Sequence[Medi
                 problems.append(f"link '{link.name}': expected loss_{direction} of at least 0 and below 1, got {loss!r}")
         if link.queue_bytes is not None and not (0 <= link.queue_bytes < math.inf):
             problems.append(f"link '{link.name}': expected queue_bytes of at least 0 and finite, got {link.queue_bytes!r}")
+    full_media = {medium.name for medium in media if medium.duplex == "full"}
+    problems += [
+        f"link '{link.name}' is half-duplex, and its medium '{link.medium}' has airtime of its own for each direction"
+        for link in links
+        if link.duplex == "half" and link.medium in full_media
+    ]
     problems += [
         f"medium '{medium.name}': expected efficiency_exponent of at least 0 and finite, got {medium.efficiency_exponent!r}"
         for medium in media

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 import simpy
 from annotated_types import Ge
 
-from netfl.network.fabric import Fabric, Flow, Pace
+from netfl.network.fabric import Fabric, Flow, Held, Pace
 from netfl.network.topology import Hop, Route, Topology
 from netfl.parts import Family
 from netfl.randomness import Streams
@@ -111,6 +111,11 @@ class Sent(Protocol):
         """Seconds for which outages held it."""
         ...
 
+    @property
+    def held(self) -> Sequence[Held]:
+        """What held it back, latency and outages excepted; with these the seconds sum to the duration of one that has ended."""
+        ...
+
     def hop_bytes(self) -> list[HopBytes]:
         """What has moved over each hop."""
         ...
@@ -168,7 +173,7 @@ class TransportSettings(Protocol):
         ...
 
     @property
-    def on_failure(self) -> Literal["resume", "restart"]:
+    def on_failure(self) -> Literal["resume", "restart", "reroute"]:
         """What the next attempt sends."""
         ...
 
@@ -214,13 +219,14 @@ class Fluid:
         timeout: an attempt that one outage has held for this long has failed.
         attempts: in all, the first one included.
         wait: before the next attempt.
-        on_failure: resume where the last attempt stopped, or restart from the first byte and waste what had moved.
+        on_failure: resume where the last attempt stopped; restart from the first byte and waste what had moved; or reroute: resume, over the
+            best route that crosses nothing that is down when the new attempt begins, or over the last one if there is none.
     """
 
     timeout: Duration = 60.0
     attempts: Annotated[int, Ge(1)] = 3
     wait: Duration = 1.0
-    on_failure: Literal["resume", "restart"] = "resume"
+    on_failure: Literal["resume", "restart", "reroute"] = "resume"
 
     models_loss: ClassVar[bool] = False
 
@@ -268,7 +274,7 @@ class Transfer:
     """One message on its way. Made by `Transport.send`.
 
     Args:
-        route: the way of every attempt.
+        route: the way of the last attempt.
         num_bytes: length of the message.
         start_s: when it was asked for.
         end_s: when it ended; NaN until then.
@@ -285,7 +291,11 @@ class Transfer:
         "_earlier_latency_s",
         "_earlier_stalled_s",
         "_flow",
+        "_held",
         "_held_bytes",
+        "_past",
+        "_paused_s",
+        "_paused_since_s",
         "_terms",
         "_transport",
         "_wire_bytes",
@@ -316,8 +326,13 @@ class Transfer:
         self._wire_bytes = transport.settings.wire_bytes(num_bytes)
         self._terms = Terms(0)
         self._held_bytes = 0
+        # Routes that it has left, and how many bytes moved there and count, and for nothing.
+        self._past: list[tuple[Route, int, int]] = []
         self._earlier_latency_s = 0.0
         self._earlier_stalled_s = 0.0
+        self._held: Sequence[Held] = ()
+        self._paused_s = 0.0
+        self._paused_since_s = math.nan
 
     @property
     def done(self) -> simpy.Event:
@@ -340,6 +355,23 @@ class Transfer:
         return self._earlier_stalled_s + (self._flow.stalled_s if self._flow is not None else 0.0)
 
     @property
+    def held(self) -> Sequence[Held]:
+        """What held it back in the attempts that have ended, latency and outages excepted.
+
+        For a transfer that has ended, these seconds and `latency_s` and `stalled_s` sum to its duration.
+        """
+        found = self._held
+        if self.attempts > 1:
+            together: dict[tuple[str, str], Held] = {}
+            for cause, element, seconds, bits, share in found:
+                before = together.get((cause, element), Held(cause, element, 0.0, 0.0, 0.0))
+                total_s = before.seconds + seconds
+                mean = (before.share * before.seconds + share * seconds) / total_s
+                together[cause, element] = Held(cause, element, total_s, before.moved_bits + bits, mean)
+            found = list(together.values())
+        return [*found, Held("pause", "", self._paused_s, 0.0, 0.0)] if self._paused_s > 0 else found
+
+    @property
     def in_flight_bytes(self) -> int:
         """Bytes that have moved and are neither delivered nor wasted yet."""
         return self._held_bytes + (_whole_bytes(self._flow) if self._flow is not None else 0)
@@ -357,8 +389,19 @@ class Transfer:
     def hop_bytes(self) -> list[HopBytes]:
         """What has moved over each hop so far, over all attempts, in the order of the route."""
         delivered, wasted, in_flight = self.delivered_bytes, self.wasted_bytes, self.in_flight_bytes
-        sent = delivered + wasted + in_flight
-        return [HopBytes(hop, sent, delivered, wasted, in_flight, hop.air_s(sent)) for hop in self.route.hops]
+        if not self._past:
+            sent = delivered + wasted + in_flight
+            return [HopBytes(hop, sent, delivered, wasted, in_flight, hop.air_s(sent)) for hop in self.route.hops]
+        # What moved on a route before counts as the rest does in the end.
+        moved: dict[Hop, tuple[int, int, int]] = {}
+        for route, held, lost in self._past:
+            ended = (
+                (held, lost, 0) if self.outcome == "delivered" else (0, lost, held) if self.outcome == "in_flight" else (0, held + lost, 0)
+            )
+            _add(moved, route, ended)
+            delivered, wasted, in_flight = delivered - ended[0], wasted - ended[1], in_flight - ended[2]
+        _add(moved, self.route, (delivered, wasted, in_flight))
+        return [HopBytes(hop, sum(each), *each, hop.air_s(sum(each))) for hop, each in moved.items()]
 
     def abort(self) -> None:
         """End it now; what has moved is wasted. Nothing happens to a transfer that has ended."""
@@ -376,6 +419,7 @@ class Transfer:
         if flow is not None:
             flow.abort()
             self._close_attempt(flow)
+        self._end_pause()
         self._cut = True
         self.end_s = self._transport.env.now
 
@@ -406,11 +450,30 @@ class Transfer:
         if settings.on_failure == "restart":
             self.wasted_bytes += self._held_bytes
             self._held_bytes = 0
+        self._paused_since_s = self._transport.env.now
         self._transport.env.timeout(settings.wait).callbacks.append(self._again)
 
     def _again(self, event: simpy.Event) -> None:
         if self.outcome == "in_flight" and not self._cut:
+            self._end_pause()
+            if self._transport.settings.on_failure == "reroute":
+                self._reroute()
             self._attempt()
+
+    def _end_pause(self) -> None:
+        if not math.isnan(self._paused_since_s):
+            self._paused_s += self._transport.env.now - self._paused_since_s
+            self._paused_since_s = math.nan
+
+    def _reroute(self) -> None:
+        """Leave the route for the best one that is up now, if there is one."""
+        transport, old = self._transport, self.route
+        route = transport.topology.detour(old.source, old.destination, transport.fabric.passes)
+        if route is not None and route is not old:
+            held = self._held_bytes - sum(each[1] for each in self._past)
+            lost = self.wasted_bytes - sum(each[2] for each in self._past)
+            self._past.append((old, held, lost))
+            self.route = route
 
     def _close_attempt(self, flow: Flow) -> None:
         self._flow = None
@@ -421,6 +484,7 @@ class Transfer:
         self.wasted_bytes += repeated
         self._earlier_latency_s += flow.latency_s
         self._earlier_stalled_s += flow.stalled_s
+        self._held = [*self._held, *flow.held] if self._held else flow.held
 
     def _end(self, outcome: Literal["delivered", "aborted", "failed"]) -> None:
         if outcome == "delivered":
@@ -428,6 +492,7 @@ class Transfer:
         else:
             self.wasted_bytes += self._held_bytes
         self._held_bytes = 0
+        self._end_pause()
         self.outcome = outcome
         self.end_s = self._transport.env.now
         self._transport.forget(self)
@@ -435,6 +500,12 @@ class Transfer:
             self._done.succeed(self)
         if self._announce is not None:
             self._announce(self)
+
+
+def _add(moved: dict[Hop, tuple[int, int, int]], route: Route, each: tuple[int, int, int]) -> None:
+    for hop in route.hops:
+        before = moved.get(hop, (0, 0, 0))
+        moved[hop] = (before[0] + each[0], before[1] + each[1], before[2] + each[2])
 
 
 def _whole_bytes(flow: Flow) -> int:

@@ -1,8 +1,8 @@
 """A module as a graph of operations: the torch side of `profile` and `split`.
 
-`trace_graph` copies the module, traces the copy with torch.fx, replaces in-place operations by ones that leave their input
-alone, and runs the graph on fake tensors of batches 2 and 3. What one batch has more than the other belongs to one sample: its
-operations, its bytes, and the axis of each tensor on which samples lie.
+`trace_graph` copies the module, traces the copy (with torch.export, else with torch.fx, else child by child), replaces in-place
+operations by ones that leave their input alone, and runs the graph on fake tensors of batches 2 and 3. What one batch has more
+than the other belongs to one sample: its operations, its bytes, and the axis of each tensor on which samples lie.
 
 Nodes are of three sorts. *Data* depends on the sample's values and is what crosses a cut. A *shape* (`size`, arithmetic on it)
 follows from the batch's length, so each piece knows it without a byte. A *constant* (parameters, positions, a class token)
@@ -25,14 +25,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from netfl.errors import NetflError
+from netfl.placement.exported import OP, exported_graph, first_line, leave_alone, recurrent_weights, without_words
 from netfl.placement.profile import VALUE_BYTES, Node
 
-__all__ = ["Layout", "Sort", "Traced", "one_thread", "trace_graph"]
+__all__ = ["TRACERS", "Layout", "Sort", "Traced", "one_thread", "trace_graph"]
 
 
 class Sort(enum.Enum):
@@ -90,6 +91,8 @@ class Traced:
         costs: (flop, moved bytes) of each data node.
         slices: the parameters of each data node, constants that it reads included.
         sample_shape: without the batch axis.
+        tracer: which of `TRACERS` made it.
+        notes: why those before it did not.
     """
 
     source: nn.Module
@@ -101,6 +104,8 @@ class Traced:
     costs: dict[fx.Node, tuple[float, float]]
     slices: dict[fx.Node, tuple[tuple[int, int], ...]]
     sample_shape: tuple[int, ...]
+    tracer: str
+    notes: tuple[str, ...]
 
     @property
     def steps(self) -> tuple[fx.Node, ...]:
@@ -167,37 +172,65 @@ class Traced:
         return {node: run.values[node] for node in self.nodes if self.sorts[node] is Sort.SHAPE}
 
 
-def trace_graph(module: nn.Module, sample_shape: tuple[int, ...]) -> Traced:
+TRACERS = ("torch.export", "torch.fx", "chain of children")
+"""Ways to make a graph of a module, in the order in which they are tried."""
+
+
+def trace_graph(module: nn.Module, sample_shape: tuple[int, ...], tracer: str = "") -> Traced:
     """Trace a copy of the module; see the top of this file.
 
     Args:
         module: takes one float32 batch (N, *sample_shape) and returns one tensor (N, ...).
         sample_shape: without the batch axis.
+        tracer: the one of `TRACERS` to use; by default the first that can.
 
     Raises:
         NetflError: the module cannot be traced, does not run on such samples, or returns anything but one tensor per sample.
     """
+    notes: list[str] = []
+    for each in (tracer,) if tracer else TRACERS:
+        if each == TRACERS[2] and not isinstance(module, nn.Sequential):
+            continue
+        try:
+            return _traced_by(each, module, sample_shape, tuple(notes))
+        except NetflError as error:
+            notes.append(f"{each}: {error}")
+    raise NetflError(f"{type(module).__name__} cannot be cut into nodes. {'; '.join(notes)}")
+
+
+def _traced_by(tracer: str, module: nn.Module, sample_shape: tuple[int, ...], notes: tuple[str, ...]) -> Traced:
     # A gradient that could flow keeps attention off its fused eval path, whose operations the counter does not see.
     source = copy.deepcopy(module).cpu().eval()
     for parameter in source.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    graph = _symbolic_graph(source)
+    if tracer == TRACERS[0]:
+        graph = exported_graph(source, sample_shape)
+    else:
+        graph = _symbolic_graph(source, chain=tracer == TRACERS[2])
     _check_inputs(graph)
     writers = _leave_inputs_alone(graph, source)
     body = fx.GraphModule(source, graph)
     try:
-        mutations = _redirect_readers(body, writers, sample_shape)
-        two, three = (_fake_run(body, _needed(body.graph, writers), sample_shape, count) for count in (2, 3))
+        with without_words():
+            mutations = _redirect_readers(body, writers, sample_shape)
+            two, three = (_fake_run(body, _needed(body.graph, writers), sample_shape, count) for count in (2, 3))
+    except (DynamicOutputShapeException, DataDependentOutputException) as error:
+        raise NetflError(
+            f"in {type(module).__name__} the shape of a tensor or the way taken depends on the sample's values (`{first_line(error)}`), "
+            "so that its cost is no constant"
+        ) from error
     except Exception as error:
-        raise NetflError(f"{type(module).__name__} does not run on samples of shape {sample_shape}: {error}") from error
+        raise NetflError(f"{type(module).__name__} does not run on samples of shape {sample_shape}: {first_line(error)}") from error
     _check_aliases(mutations, body.graph, two)
     nodes = _needed(body.graph)
+    if not isinstance(two.values[nodes[-1]], torch.Tensor):
+        raise NetflError(f"{type(module).__name__} must return one tensor, but returns {type(two.values[nodes[-1]]).__name__}")
     sorts = _sorts(nodes, two)
     if sorts[nodes[-1]] is not Sort.DATA:
         raise NetflError(f"{type(module).__name__} returns a tensor that does not depend on its input")
     data = [node for node in nodes if sorts[node] is Sort.DATA]
     slices = _slices(nodes, sorts, body, source)
-    traced = Traced(
+    return Traced(
         source=source,
         body=body,
         nodes=nodes,
@@ -207,10 +240,9 @@ def trace_graph(module: nn.Module, sample_shape: tuple[int, ...]) -> Traced:
         costs={node: _cost(node, sorts, slices, body, two, three) for node in data},
         slices=slices,
         sample_shape=sample_shape,
+        tracer=tracer,
+        notes=notes,
     )
-    if not isinstance(two.values[nodes[-1]], torch.Tensor):
-        raise NetflError(f"{type(module).__name__} must return one tensor, but returns {type(two.values[nodes[-1]]).__name__}")
-    return traced
 
 
 @contextmanager
@@ -267,16 +299,16 @@ class _ChainTracer(_Tracer):
         return True
 
 
-def _symbolic_graph(source: nn.Module) -> fx.Graph:
+def _symbolic_graph(source: nn.Module, *, chain: bool) -> fx.Graph:
+    if chain:
+        return _ChainTracer().trace(source)
     parameters = list(inspect.signature(source.forward).parameters.values())
     defaults = {parameter.name: parameter.default for parameter in parameters[1:] if parameter.default is not parameter.empty}
     try:
         return _Tracer().trace(source, concrete_args=defaults or None)
     except Exception as error:
-        if isinstance(source, nn.Sequential):
-            return _ChainTracer().trace(source)
         raise NetflError(
-            f"torch.fx cannot trace {type(source).__name__}: {str(error).strip()}. "
+            f"cannot trace {type(source).__name__}: {first_line(error)}. "
             "Write it without control flow on tensor values, or as an nn.Sequential, which is then cut between its children"
         ) from error
 
@@ -354,6 +386,9 @@ def _leave_input_alone(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
         return True
     if node.op != "call_function":
         return False
+    found = leave_alone(node)
+    if found is not None:
+        return found
     function: Any = node.target
     if node.kwargs.get("out") is not None:
         raise NetflError(f"node '{node.name}' writes into a tensor with `out=`, which cannot be cut")
@@ -509,10 +544,16 @@ def _cost(
     activations = sum(three.bytes_of(each) - two.bytes_of(each) for each in (*sources, node))
     parameters = VALUE_BYTES * sum(stop - start for start, stop in slices[node])
     layer = body.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if isinstance(layer, nn.RNNBase):
+    recurrent = recurrent_weights(node)
+    if recurrent is not None:
+        weights, batch_first = recurrent
+        steps = two.tensors(sources[0])[0].shape[1 if batch_first else 0]
+        matrices = (two.tensors(weight)[0] for weight in weights)
+        flop = 2 * sum(matrix.numel() for matrix in matrices if matrix.ndim > 1) * int(steps)
+    elif isinstance(layer, nn.RNNBase):
         steps = two.tensors(sources[0])[0].shape[1 if layer.batch_first else 0]
-        weights = sum(weight.numel() for name, weight in layer.named_parameters() if name.startswith("weight"))
-        flop = 2 * weights * int(steps)
+        counted = sum(weight.numel() for name, weight in layer.named_parameters() if name.startswith("weight"))
+        flop = 2 * counted * int(steps)
     else:
         flop = three.flop[node] - two.flop[node]
     if not flop:
@@ -545,6 +586,8 @@ def _slices(
 def _op_name(node: fx.Node, body: fx.GraphModule) -> str:
     if node.op == "placeholder":
         return "input"
+    if OP in node.meta:
+        return str(node.meta[OP])
     if node.op == "call_module":
         return type(body.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target))

@@ -7,15 +7,29 @@ idle devices and links; a reported latency never comes from here but from the si
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from netfl.errors import NetflError
-from netfl.placement.profile import Profile
+from netfl.placement.profile import Node, Profile
 from netfl.units import format_bytes
 
-__all__ = ["Estimate", "Hop", "Path", "Placement", "Tier", "check_cuts", "estimate", "memory_shortages", "piece_s", "place"]
+__all__ = [
+    "Estimate",
+    "Hop",
+    "Path",
+    "Placement",
+    "Tier",
+    "check_cuts",
+    "estimate",
+    "memory_shortages",
+    "node_s",
+    "piece_s",
+    "place",
+    "place_labels",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +42,8 @@ class Tier:
         memory_bytes_per_s: rate at which its memory moves bytes.
         overhead_s: what starting a piece of nodes costs, once however many nodes the piece has.
         memory_bytes: what the piece's parameters and live activations must fit in.
+        device_class: under which name a profile may hold measured seconds for it.
+        busy_w: what it draws while it computes, over what it draws idle.
     """
 
     device: str
@@ -35,6 +51,8 @@ class Tier:
     memory_bytes_per_s: float
     overhead_s: float
     memory_bytes: int
+    device_class: str = ""
+    busy_w: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +63,15 @@ class Hop:
         latency_s: in one direction, before the first bit arrives.
         up_bps: rate away from the asking device, bit/s.
         down_bps: rate back to it, bit/s.
+        up_w: what both radios draw while bits go up.
+        down_w: and down.
     """
 
     latency_s: float
     up_bps: float
     down_bps: float
+    up_w: float = 0.0
+    down_w: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +105,18 @@ class Path:
 class Placement:
     """What a planner decided: tier k runs nodes[cuts[k - 1]:cuts[k]], the first from 0 and the last to the end.
 
+    Any placement in which data only moves away from the asking device has this form, once the nodes are put in order of their tier:
+    `arranged` does that.
+
     Args:
         cuts: one less than devices; non-decreasing, from 1 (the input stays where it is) to the number of nodes.
         devices: the path's, in order.
         nodes: how many nodes the placed profile has.
         estimate_s: what the planner expects one request to take on an idle path; only for choosing.
         planner: the kind of the planner.
+        order: the nodes, by their place in the profile, in the order that is cut; empty for the profile's own.
+        gap: by what fraction of the best possible objective the placement may miss it: 0 for an exact planner, none where nothing is
+            known.
     """
 
     cuts: tuple[int, ...]
@@ -96,6 +124,21 @@ class Placement:
     nodes: int
     estimate_s: float
     planner: str
+    order: tuple[int, ...] = ()
+    gap: float | None = None
+
+    def arranged(self, profile: Profile) -> Profile:
+        """The profile in the order that is cut."""
+        return profile.in_order(self.order) if self.order else profile
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The tier of each node, in the profile's own order."""
+        found = [0] * self.nodes
+        for tier, (_, start, stop) in enumerate(self.pieces):
+            for place in range(start, stop):
+                found[self.order[place] if self.order else place] = tier
+        return tuple(found)
 
     @property
     def pieces(self) -> tuple[tuple[str, int, int], ...]:
@@ -108,8 +151,25 @@ class Placement:
 
         >>> Placement(cuts=(3, 3), devices=("cam", "gateway", "edge"), nodes=9, estimate_s=0.1, planner="chain").describe()
         'cam:0-3 edge:3-9'
+        >>> Placement(cuts=(3,), devices=("cam", "edge"), nodes=5, estimate_s=0.1, planner="mincut", order=(0, 1, 3, 2, 4)).describe()
+        'cam:0-2,3-4 edge:2-3,4-5'
         """
-        return " ".join(f"{device}:{start}-{stop}" for device, start, stop in self.pieces if start < stop)
+        return " ".join(
+            f"{device}:{_spans(self.order[start:stop] if self.order else range(start, stop))}"
+            for device, start, stop in self.pieces
+            if start < stop
+        )
+
+
+def _spans(places: Sequence[int]) -> str:
+    """Runs of places, as `first-behind`."""
+    runs: list[list[int]] = []
+    for place in sorted(places):
+        if runs and runs[-1][1] == place:
+            runs[-1][1] = place + 1
+        else:
+            runs.append([place, place + 1])
+    return ",".join(f"{first}-{behind}" for first, behind in runs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +191,34 @@ class Estimate:
     return_s: float
 
 
-def piece_s(profile: Profile, tier: Tier, start: int, stop: int) -> float:
-    """Seconds for nodes[start:stop] on a tier: overhead + max(flop / flop_per_s, moved bytes / memory_bytes_per_s).
-
-    The roofline is taken over the whole piece, as `netfl.compute` takes it over the piece's work, so the times of two pieces
-    do not add up to that of their union. The input alone costs nothing.
+def node_s(node: Node, tier: Tier) -> float:
+    """Seconds for one node on a tier: measured ones, else the roofline max(flop / flop_per_s, moved bytes / memory_bytes_per_s).
 
     Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
+
+    Raises:
+        NetflError: the node's time is known from measurements alone, and none is for the tier's device class.
+    """
+    if node.measured_s:
+        for name, seconds in node.measured_s:
+            if name == tier.device_class:
+                return seconds
+        if not node.flop and not node.moved_bytes and node.op != "input":
+            known = ", ".join(name for name, _ in node.measured_s)
+            raise NetflError(
+                f"node '{node.name}' has no seconds for the device class '{tier.device_class}' of {tier.device}, only for {known}"
+            )
+    return max(node.flop / tier.flop_per_s, node.moved_bytes / tier.memory_bytes_per_s)
+
+
+def piece_s(profile: Profile, tier: Tier, start: int, stop: int) -> float:
+    """Seconds for nodes[start:stop] on a tier: its overhead once, and the seconds of each node.
+
+    The nodes run one after the other, so that one that moves bytes and one that computes do not overlap. The input alone costs nothing.
     """
     if max(start, 1) >= stop:
         return 0.0
-    flop, moved_bytes = profile.work(start, stop)
-    return tier.overhead_s + max(flop / tier.flop_per_s, moved_bytes / tier.memory_bytes_per_s)
+    return tier.overhead_s + math.fsum(node_s(node, tier) for node in profile.nodes[start:stop])
 
 
 def estimate(profile: Profile, path: Path, cuts: tuple[int, ...], encoded_bytes: Callable[[int], int], result_bytes: int) -> Estimate:
@@ -209,20 +285,69 @@ def place(
     encoded_bytes: Callable[[int], int],
     result_bytes: int,
     planner: str,
+    *,
+    order: tuple[int, ...] = (),
+    gap: float | None = None,
 ) -> Placement:
     """The placement with these cuts, once it is known to fit.
+
+    Args:
+        profile: what is placed.
+        path: where.
+        cuts: as in `Placement`.
+        encoded_bytes: wire bytes of one tensor of so many values.
+        result_bytes: wire bytes of the result.
+        planner: the kind of the planner.
+        order: as in `Placement`.
+        gap: as in `Placement`.
 
     Raises:
         NetflError: a tier's memory is too small; the message says which, and how much it lacks.
         ValueError: cuts that are none for this profile and path.
     """
-    expected = estimate(profile, path, cuts, encoded_bytes, result_bytes)
-    placement = Placement(cuts=cuts, devices=path.devices, nodes=len(profile.nodes), estimate_s=expected.total_s, planner=planner)
+    if order == tuple(range(len(profile.nodes))):
+        order = ()
+    placed = profile.in_order(order) if order else profile
+    expected = estimate(placed, path, cuts, encoded_bytes, result_bytes)
+    placement = Placement(
+        cuts=cuts, devices=path.devices, nodes=len(profile.nodes), estimate_s=expected.total_s, planner=planner, order=order, gap=gap
+    )
     short = [
         f"{tier.device} has {format_bytes(tier.memory_bytes)} and lacks {format_bytes(lacking)} ({lacking} B)"
-        for tier, lacking in zip(path.tiers, memory_shortages(profile, path, cuts), strict=True)
+        for tier, lacking in zip(path.tiers, memory_shortages(placed, path, cuts), strict=True)
         if lacking
     ]
     if short:
         raise NetflError(f"placement {placement.describe()} of planner {planner} does not fit: {'; '.join(short)}")
     return placement
+
+
+def place_labels(
+    profile: Profile,
+    path: Path,
+    labels: Sequence[int],
+    encoded_bytes: Callable[[int], int],
+    result_bytes: int,
+    planner: str,
+    gap: float | None = None,
+) -> Placement:
+    """The placement that gives each node the tier of its label; see `place`.
+
+    Args:
+        profile: what is placed.
+        path: where.
+        labels: the tier of each node; no node's is below that of one that it reads, and the last node's is the highest.
+        encoded_bytes: wire bytes of one tensor of so many values.
+        result_bytes: wire bytes of the result.
+        planner: the kind of the planner.
+        gap: as in `Placement`.
+
+    Raises:
+        NetflError: as `place`.
+        ValueError: labels that let data flow back.
+    """
+    order = tuple(sorted(range(len(labels)), key=lambda place: (labels[place], place)))
+    if order[-1] != len(labels) - 1:
+        raise ValueError("expected the last node, which makes the result, on the highest tier in use")
+    cuts = tuple(sum(label <= hop for label in labels) for hop in range(len(path.hops)))
+    return place(profile, path, cuts, encoded_bytes, result_bytes, planner, order=order, gap=gap)

@@ -41,6 +41,7 @@ class Node:
         output_shape: of its output without the batch axis; a tuple of tensors counts as one vector of all their values.
         parameter_bytes: of the parameters that it reads, a tied one once.
         parameters: where these lie in `parameters_to_vector(module.parameters())`: slices (start, stop).
+        measured_s: (device class, seconds) where it was measured; there this counts in place of the roofline.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Node:
     output_shape: tuple[int, ...]
     parameter_bytes: int
     parameters: tuple[tuple[int, int], ...]
+    measured_s: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class Profile:
     Args:
         nodes: the first is the input (op `input`, 0 flop, its output is the sample), the last makes the output.
         sample_shape: shape of one sample, without the batch axis.
+        tracer: what made it: torch.export, torch.fx, the chain of a Sequential's children, or the format that it was read from.
+        notes: what is worth knowing of that, such as why a better tracer did not make it.
 
     Raises:
         ValueError: the first node is no input, a name comes twice, or a node reads one that does not come before it.
@@ -68,6 +72,8 @@ class Profile:
 
     nodes: tuple[Node, ...]
     sample_shape: tuple[int, ...]
+    tracer: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.nodes or self.nodes[0].op != "input":
@@ -112,17 +118,23 @@ class Profile:
         return tuple(last)
 
     @cached_property
+    def owners(self) -> tuple[int, ...]:
+        """For each node the place of the one whose memory its output lies in: its own but for views."""
+        owner = list(range(len(self.nodes)))
+        for place, node in enumerate(self.nodes):
+            if node.op != "input" and node.output_values and not node.moved_bytes and not node.measured_s:
+                shown = next((self.index[name] for name in node.predecessors if self.nodes[self.index[name]].output_values), place)
+                owner[place] = owner[shown]
+        return tuple(owner)
+
+    @cached_property
     def live_bytes(self) -> tuple[int, ...]:
         """Bytes of the activations that exist while each node runs: its inputs, its output and whatever is read later.
 
         A view (output values, but no bytes moved) lies in the memory of what it shows, which it keeps alive.
         """
-        owner = list(range(len(self.nodes)))
+        owner = self.owners
         last = list(self.last_use)
-        for place, node in enumerate(self.nodes):
-            if node.op != "input" and node.output_values and not node.moved_bytes:
-                shown = next((self.index[name] for name in node.predecessors if self.nodes[self.index[name]].output_values), place)
-                owner[place] = owner[shown]
         for place, root in enumerate(owner):
             last[root] = max(last[root], last[place])
         change = [0] * (len(self.nodes) + 1)
@@ -171,9 +183,24 @@ class Profile:
         document = {
             "schema_version": _SCHEMA_VERSION,
             "sample_shape": self.sample_shape,
+            "tracer": self.tracer,
+            "notes": self.notes,
             "nodes": [dataclasses.asdict(node) for node in self.nodes],
         }
         return json.dumps(document, indent=1)
+
+    def in_order(self, order: tuple[int, ...]) -> Profile:
+        """The same nodes in another order.
+
+        Args:
+            order: places in this profile.
+
+        Raises:
+            ValueError: a node would come before one that it reads, or the places are not all of them once.
+        """
+        if sorted(order) != list(range(len(self.nodes))):
+            raise ValueError(f"expected every place from 0 to {len(self.nodes) - 1} once, got {order}")
+        return dataclasses.replace(self, nodes=tuple(self.nodes[place] for place in order))
 
     @classmethod
     def from_json(cls, text: str) -> Profile:
@@ -184,25 +211,35 @@ class Profile:
         """
         try:
             document = json.loads(text)
+            if not isinstance(document, dict) or "schema_version" not in document:
+                raise ValueError("expected an object with a schema_version")
             if document["schema_version"] != _SCHEMA_VERSION:
                 raise ValueError(f"expected schema_version {_SCHEMA_VERSION}, got {document['schema_version']!r}")
-            return cls(nodes=tuple(_read_node(entry) for entry in document["nodes"]), sample_shape=tuple(document["sample_shape"]))
+            return cls(
+                nodes=tuple(_read_node(entry) for entry in document["nodes"]),
+                sample_shape=tuple(document["sample_shape"]),
+                tracer=document["tracer"],
+                notes=tuple(document["notes"]),
+            )
         except (ValueError, TypeError, KeyError) as error:
-            raise NetflError(f"not a profile that netfl wrote: {error}") from error
+            missing = isinstance(error, KeyError)
+            raise NetflError(f"not a profile that netfl wrote: {f'{error} is missing' if missing else error}") from error
 
 
 def _read_node(entry: dict[str, Any]) -> Node:
     lists = {key: tuple(entry[key]) for key in ("predecessors", "output_shape")}
     spans = tuple((begin, end) for begin, end in entry["parameters"])
-    return Node(**{**entry, **lists, "parameters": spans})
+    measured = tuple((str(name), float(seconds)) for name, seconds in entry["measured_s"])
+    return Node(**{**entry, **lists, "parameters": spans, "measured_s": measured})
 
 
-def trace(module: torch.nn.Module, sample_shape: tuple[int, ...]) -> Profile:
+def trace(module: torch.nn.Module, sample_shape: tuple[int, ...], tracer: str = "") -> Profile:
     """The profile of a module for samples of one shape.
 
-    torch.fx traces a copy in eval mode in which in-place operations have been replaced; operations and bytes are counted on
-    fake tensors, so nothing of the model's real arithmetic runs, and the module and torch's global state stay as they were. An
-    `nn.Sequential` that torch.fx cannot trace becomes the chain of its children.
+    A copy in eval mode is traced: by torch.export, by torch.fx where that fails, and as the chain of its children where that fails too
+    and it is an `nn.Sequential`; `Profile.tracer` and `Profile.notes` say which, and why. In-place operations are replaced. Operations
+    and bytes are counted on fake tensors, so nothing of the model's real arithmetic runs, and the module and torch's global state stay
+    as they were.
 
     Recurrent layers count 2 x weights x steps (the library's counter gives 0 for an LSTM). A tensor that depends on no sample
     (a class token, positions) is no node: every piece that reads it makes it again, and its parameters count with each reader.
@@ -210,11 +247,12 @@ def trace(module: torch.nn.Module, sample_shape: tuple[int, ...]) -> Profile:
     Args:
         module: takes one float32 batch (N, *sample_shape) and returns one tensor (N, ...).
         sample_shape: without the batch axis.
+        tracer: one of "torch.export", "torch.fx" and "chain of children", to use that and no other.
 
     Raises:
         NetflError: the module cannot be traced, does not run on such samples, or returns anything but one tensor per sample.
     """
     from netfl.placement.graph import trace_graph
 
-    traced = trace_graph(module, tuple(sample_shape))
-    return Profile(nodes=traced.profile_nodes(), sample_shape=tuple(sample_shape))
+    traced = trace_graph(module, tuple(sample_shape), tracer)
+    return Profile(nodes=traced.profile_nodes(), sample_shape=tuple(sample_shape), tracer=traced.tracer, notes=traced.notes)

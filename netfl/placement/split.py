@@ -47,11 +47,12 @@ class Split:
             raise ValueError(f"expected non-decreasing cuts from 1 to {len(profile.nodes)}, got {cuts}")
         self._module = module
         self._profile = profile
-        self._traced = trace_graph(module, profile.sample_shape)
-        self._steps = self._traced.steps
-        if [node.name for node in self._steps] != [node.name for node in profile.nodes]:
+        self._traced = trace_graph(module, profile.sample_shape, profile.tracer)
+        self._by_name = {node.name: node for node in self._traced.steps}
+        if sorted(self._by_name) != sorted(profile.index):
             raise NetflError(f"the profile's nodes are not those of this {type(module).__name__}: trace the module again")
-        self._by_name = {node.name: node for node in self._steps}
+        # A profile may hold the nodes in another order than the trace, as `Placement.arranged` does.
+        self._steps = tuple(self._by_name[node.name] for node in profile.nodes)
         self._shapes: dict[int, dict[fx.Node, Any]] = {}
         self.cuts = cuts
 

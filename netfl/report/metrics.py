@@ -31,8 +31,10 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
       in_flight.
     - `energy_j`: `total`, `compute`, `idle`, `transmit`, `receive`.
     - `training: {WORKLOAD: ...}`: `accuracy` and `loss` (None: not finite) of the last evaluation, `best_accuracy`, `rounds`,
-      `mean_round_s`, `updates_accepted`, `updates_aborted`, `updates_failed`, and `time_to_accuracy_s: {LEVEL: ...}`,
-      when the first model of at least that accuracy came to be (None: not reached).
+      `mean_round_s`, `updates_accepted`, `updates_aborted`, `updates_failed`, `updates_skipped`, and `time_to_accuracy_s: {LEVEL: ...}`,
+      when the first model of at least that accuracy came to be (None: not reached). `byte_fraction` is the length of its models and
+      updates as sent over that of as many dense float32 messages (None: nothing was sent); `byte_fraction_after_first` leaves the first
+      model of each device out.
     - `serving: {WORKLOAD: ...}`: `requests` = `answered` + `failed` + `censored`. `p50_s`, `p95_s`, `p99_s`, `mean_s` and
       `breakdown` (`queue_s`, `compute_s`, `transmit_s`, `propagation_s`; means) are of the latencies of answered requests.
       The percentile q is the least observed latency that at least q of them do not exceed (numpy's `inverted_cdf`).
@@ -113,8 +115,8 @@ def _training(trace: sqlite3.Connection, workload: str) -> dict[str, Any]:
     evaluations = trace.execute(
         "SELECT time_s, accuracy, loss FROM evaluations WHERE workload = ? ORDER BY time_s, version", (workload,)
     ).fetchall()
-    rounds, mean_round_s, accepted, aborted, failed = trace.execute(
-        "SELECT count(*), avg(end_s - start_s), total(accepted), total(aborted), total(failed) FROM rounds WHERE workload = ?",
+    rounds, mean_round_s, accepted, aborted, failed, skipped = trace.execute(
+        "SELECT count(*), avg(end_s - start_s), total(accepted), total(aborted), total(failed), total(skipped) FROM rounds WHERE workload = ?",
         (workload,),
     ).fetchone()
     return {
@@ -129,6 +131,23 @@ def _training(trace: sqlite3.Connection, workload: str) -> dict[str, Any]:
         "updates_accepted": int(accepted),
         "updates_aborted": int(aborted),
         "updates_failed": int(failed),
+        "updates_skipped": int(skipped),
+        **_byte_fractions(trace, workload),
+    }
+
+
+def _byte_fractions(trace: sqlite3.Connection, workload: str) -> dict[str, float | None]:
+    (dense_bytes,) = trace.execute("SELECT dense_bytes FROM workloads WHERE workload = ?", (workload,)).fetchone()
+    sent = "FROM transfers WHERE workload = ? AND kind IN ('model', 'update')"
+    count, payload_bytes = trace.execute(f"SELECT count(*), total(payload_bytes) {sent}", (workload,)).fetchone()
+    firsts = f"SELECT min(transfer) {sent} AND kind = 'model' GROUP BY destination"
+    first_count, first_bytes = trace.execute(
+        f"SELECT count(*), total(payload_bytes) FROM transfers WHERE transfer IN ({firsts})", (workload,)
+    ).fetchone()
+    later = count - first_count
+    return {
+        "byte_fraction": payload_bytes / (count * dense_bytes) if count and dense_bytes else None,
+        "byte_fraction_after_first": (payload_bytes - first_bytes) / (later * dense_bytes) if later and dense_bytes else None,
     }
 
 

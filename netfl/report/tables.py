@@ -69,8 +69,11 @@ def _training(workloads: dict[str, Any]) -> Table:
     table.add_row("best accuracy", *(_or_dash(one["best_accuracy"], _share) for one in of), end_section=True)
     table.add_row("rounds", *(str(one["rounds"]) for one in of))
     table.add_row("mean round", *(_or_dash(one["mean_round_s"], format_duration) for one in of))
-    for fate in ("accepted", "aborted", "failed"):
-        table.add_row(f"updates {fate}", *(str(one[f"updates_{fate}"]) for one in of))
+    for fate in ("accepted", "aborted", "failed", "skipped"):
+        if fate != "skipped" or any(one["updates_skipped"] for one in of):
+            table.add_row(f"updates {fate}", *(str(one[f"updates_{fate}"]) for one in of))
+    for name, text in (("byte_fraction", "bytes of dense"), ("byte_fraction_after_first", "  without first models")):
+        table.add_row(text, *(_or_dash(one[name], _share) for one in of))
     return table
 
 

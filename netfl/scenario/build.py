@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from netfl.errors import ScenarioError
+from netfl.network.topology import Topology
+from netfl.network.transport import Fluid
 from netfl.randomness import Streams
 from netfl.scenario.load import Loaded
 from netfl.scenario.tree import parse_path
@@ -17,6 +20,9 @@ from netfl.workloads import Progress, Session, Task
 from netfl.world import World
 
 __all__ = ["Bench", "prepare"]
+
+_REHEARSALS = 2**31
+"""Rehearsals draw as replicates from here on, which no study numbers."""
 
 _TRUST = "if you trust it, add --trust-code to the command, or trust_code=True in Python"
 
@@ -52,9 +58,11 @@ class Bench:
             streams=self.streams,
             trace=Trace(trace_path),
         )
-        session = Session(world, self.store, self.task, scenario.stop.accuracy, on_progress)
+        session = Session(world, self.store, self.task, scenario.stop.accuracy, on_progress, alone=len(scenario.workloads) == 1)
+        session.rehearse = self.rehearsal
         for name, workload in scenario.workloads.items():
-            world.trace.append(Workload(workload=name, role=workload.role))
+            dense_bytes = session.dense_bytes if workload.role == "training" else 0
+            world.trace.append(Workload(workload=name, role=workload.role, dense_bytes=dense_bytes))
         # Training comes first: its feeds of models must be there when serving looks for them.
         trainings_first = sorted(scenario.workloads.items(), key=lambda item: not item[1].ends)
         processes = {name: world.env.process(workload.start(session, name)) for name, workload in trainings_first}
@@ -65,6 +73,26 @@ class Bench:
             reason = f"{format_duration(scenario.stop.after)} passed"
             world.env.timeout(scenario.stop.after).callbacks.append(lambda _: session.stop(reason))
         return session
+
+    def rehearsal(self, number: int, store: Store, idle: bool) -> tuple[Session, Mapping[str, Any]]:
+        """A session to try things out in; see `netfl.workloads.session.Rehearse`."""
+        scenario, topology = self.loaded.scenario, self.loaded.built.topology
+        if idle:
+            topology = Topology(
+                [replace(site, outages=None) for site in topology.sites.values()],
+                [replace(link, outages=None) for link in topology.links.values()],
+                topology.media.values(),
+                topology.name,
+                topology.routing,
+            )
+        world = World(
+            topology=topology,
+            profiles=self.loaded.built.profiles,
+            transport=Fluid() if idle else scenario.network,
+            streams=Streams(self.streams.seed, _REHEARSALS + number),
+            trace=Trace(),
+        )
+        return Session(world, store, self.task), scenario.workloads
 
 
 def prepare(loaded: Loaded, store: Store | None = None, *, trust_code: bool = False) -> Bench:

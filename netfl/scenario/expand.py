@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from netfl.compute import PROFILES, DeviceProfile
 from netfl.network.links import TECHNOLOGIES
@@ -87,6 +88,9 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
             if link.name in sites:
                 found.append((("links", key), f"'{link.name}' is a device's name too: outages need distinct names", ""))
             links[link.name] = link
+    for name, medium_block in file.media.items():
+        duplex = medium_block.duplex or _duplex([link for link in links.values() if link.medium == name])
+        media[name] = replace(media[name], duplex=duplex)
     if not sites:
         found.append((("devices",), "expected at least one device", ""))
     if found:
@@ -192,6 +196,15 @@ def _preset(block: LinkBlock, path: PathKey, found: Found) -> Link | None:
         queue_bytes=block.queue,
         cost=block.cost,
     )
+
+
+def _duplex(members: list[Link]) -> Literal["half", "full"]:
+    """Whether each direction of a medium has airtime of its own, by the technologies of its links."""
+    for link in members:
+        technology = TECHNOLOGIES.get(link.technology)
+        if technology is None or technology.medium != "cell" or technology.radio is not None or link.duplex == "half":
+            return "half"
+    return "full" if members else "half"
 
 
 def _first(*values: float | None) -> float | None:

@@ -60,9 +60,12 @@ class MediumBlock:
 
     Args:
         efficiency_exponent: n stations that send share n to the minus this of the air; 0 loses nothing.
+        duplex: half: both directions take of the same air; full: each has its own. When absent: full if all of its links are cell technologies
+            of full duplex (LTE, 5G in frequency division), else half.
     """
 
     efficiency_exponent: Annotated[float, Ge(0), Le(1)] = 0.0
+    duplex: Literal["half", "full"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
 process first opens it; what does not agree is dropped and computed again. Several processes may share a folder: SQLite
-serialises the index, and array files are written whole under a temporary name and then renamed.
+serialises the index, and array files are written whole under a temporary name and then renamed. Nothing waits for the medium: a
+process that is killed loses nothing that was put, and a machine that loses power may leave an index that is refused as damaged.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Disk:
             (folder / "arrays").mkdir(parents=True, exist_ok=True)
             self._index = sqlite3.connect(folder / "store.db", timeout=60)
             self._index.execute("PRAGMA journal_mode=WAL")
-            self._index.execute("PRAGMA synchronous=NORMAL")
+            self._index.execute("PRAGMA synchronous=OFF")
             version = self._index.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 self._index.executescript(_TABLES)
@@ -95,7 +96,7 @@ class Disk:
     def fact(self, key: bytes) -> Any:
         """The fact of a key, or None."""
         key = self._own(key)
-        row = self._index.execute("SELECT value, checksum FROM facts WHERE key = ?", (key,)).fetchone()
+        row = self._row("SELECT value, checksum FROM facts WHERE key = ?", key)
         if row is None:
             return None
         if _checksum(key, row[0]) != row[1]:
@@ -106,7 +107,7 @@ class Disk:
 
     def arrays(self, key: bytes) -> dict[str, np.ndarray] | None:
         """The named arrays of a key, or None."""
-        row = self._index.execute("SELECT file FROM arrays WHERE key = ?", (self._own(key),)).fetchone()
+        row = self._row("SELECT file FROM arrays WHERE key = ?", self._own(key))
         if row is None or not self._check(row[0]):
             return None
         from safetensors import safe_open
@@ -119,10 +120,6 @@ class Disk:
             return None
         self._used.add(row[0])
         return found or None
-
-    def has_arrays(self, key: bytes) -> bool:
-        """Whether arrays are kept under a key, unchecked."""
-        return self._index.execute("SELECT 1 FROM arrays WHERE key = ?", (self._own(key),)).fetchone() is not None
 
     def put(self, facts: Sequence[tuple[bytes, Any]], arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
         """Keep what one forcing made, in one transaction; a full disk ends the keeping with a warning, not the run."""
@@ -194,6 +191,17 @@ class Disk:
             self._index.close()
         except (OSError, sqlite3.Error) as error:
             _LOG.warning("the store '%s' could not be tidied: %s", self.folder, error)
+
+    def _row(self, query: str, key: bytes) -> Any:
+        """The row of a key.
+
+        Raises:
+            NetflError: the index is damaged.
+        """
+        try:
+            return self._index.execute(query, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise NetflError(f"the store '{self.folder}' cannot be read: {error}; delete it, or name another by NETFL_STORE") from None
 
     def _own(self, key: bytes) -> bytes:
         """A recipe's key on this platform."""

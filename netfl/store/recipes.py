@@ -6,11 +6,10 @@ only when something needs it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
@@ -58,6 +57,7 @@ class Function:
         form: how a result is kept on disk; None keeps it in memory only.
         parts: functions of one argument that are computed and kept with every result, because they are what later work
             needs of it.
+        lasting: whether recipes hold their value, because all rounds need it: a dataset.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Function:
     run: Callable[[Sequence[tuple[Any, ...]]], Sequence[Any]]
     form: FactForm | TensorForm | None = None
     parts: tuple[Function, ...] = ()
+    lasting: bool = False
 
 
 class Held(Protocol):
@@ -92,7 +93,8 @@ class Recipe:
         self.arguments = arguments
         written: list[bytes] = []
         inputs: list[Recipe] = []
-        _write((function.name, function.version, arguments), written, inputs)
+        _write((function.name, function.version, len(arguments)), written, inputs)
+        _write(arguments, written, inputs)
         self.inputs = tuple(inputs)
         self.held: Held | None = None
         self._parts: tuple[Recipe, ...] = ()
@@ -126,64 +128,58 @@ def recipe(function: Function, *arguments: Any) -> Recipe:
     return Recipe(function, arguments)
 
 
-def _write(value: Any, written: list[bytes], inputs: list[Recipe]) -> None:
-    """Write a value so that unequal values are unequal bytes: each part with its type and length.
+def _write(values: Iterable[Any], written: list[bytes], inputs: list[Recipe]) -> None:
+    """Write values so that unequal ones are unequal bytes: each part with its type and length.
 
     Args:
-        value: an argument, or a part of one.
+        values: arguments, or parts of one.
         written: gets the bytes.
         inputs: gets the recipes met on the way.
     """
-    if isinstance(value, Recipe):
-        written.append(b"R" + value.key)
-        inputs.append(value)
-    elif isinstance(value, str):
-        text = value.encode()
-        written.append(b"s%d:%b" % (len(text), text))
-    elif isinstance(value, tuple):
-        written.append(b"(%d:" % len(value))
-        for part in value:
-            _write(part, written, inputs)
-    elif value is None or isinstance(value, bool):
-        written.append(repr(value).encode())
-    elif isinstance(value, int):
-        written.append(b"i%d;" % value)
-    elif isinstance(value, float):
-        written.append(b"f" + struct.pack(">d", value))
-    elif isinstance(value, bytes):
-        written.append(b"b%d:%b" % (len(value), value))
-    else:
-        written.append(_settings(value))
+    for value in values:
+        if isinstance(value, Recipe):
+            written.append(b"R" + value.key)
+            inputs.append(value)
+        elif isinstance(value, str):
+            text = value.encode()
+            written.append(b"s%d:%b" % (len(text), text))
+        elif isinstance(value, tuple):
+            written.append(b"(%d:" % len(value))
+            _write(value, written, inputs)
+        elif value is None or isinstance(value, bool):
+            written.append(repr(value).encode())
+        elif isinstance(value, int):
+            written.append(b"i%d;" % value)
+        elif isinstance(value, float):
+            written.append(b"f" + struct.pack(">d", value))
+        elif isinstance(value, bytes):
+            written.append(b"b%d:%b" % (len(value), value))
+        else:
+            written.append(_settings(value))
 
 
 def _settings(value: Any) -> bytes:
     """A frozen dataclass as bytes, remembered in the object: one trainer stands in the recipes of all clients of all rounds."""
-    known: bytes | None = getattr(value, "__dict__", {}).get("_written")
-    if known is not None:
+    room: dict[str, Any] | None = getattr(value, "__dict__", None)  # a class with slots has none
+    if room is not None and "_written" in room:
+        known: bytes = room["_written"]
         return known
-    kind = type(value)
-    if not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise TypeError(f"a recipe's argument must be a recipe, a frozen dataclass or a plain value, not {kind.__name__}")
-    name, fields_ = _layout(kind)
-    written = [name]
-    for field, begin in fields_:
-        written.append(begin)
-        _write(getattr(value, field), written, [])
+    kind: Any = type(value)
+    begin, names = _layout(kind)
+    written = [begin]
+    _write([getattr(value, name) for name in names], written, [])
     known = b"".join(written)
-    with contextlib.suppress(AttributeError):  # a class with slots has no room for it
-        object.__setattr__(value, "_written", known)
+    if room is not None:
+        room["_written"] = known
     return known
 
 
 @functools.cache
-def _layout(kind: type) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """What is written of every object of a class: its name, and each field's."""
+def _layout(kind: Any) -> tuple[bytes, tuple[str, ...]]:
+    """What is written of every object of a class before its fields' values, and the fields' names."""
+    names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    if not getattr(getattr(kind, "__dataclass_params__", None), "frozen", False):
+        raise TypeError(f"a recipe's argument must be a recipe, a frozen dataclass or a plain value, not {kind.__name__}")
     written: list[bytes] = [b"d"]
-    _write(f"{kind.__module__}.{kind.__qualname__}", written, [])
-    names = [field.name for field in fields(kind)]
-    begins = []
-    for name in names:
-        begin: list[bytes] = [b"(2:"]
-        _write(name, begin, [])
-        begins.append((name, b"".join(begin)))
-    return b"".join([*written, b"(%d:" % len(names)]), begins
+    _write((f"{kind.__module__}.{kind.__qualname__}", names), written, [])
+    return b"".join(written), names

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from netfl.store.shelf import Shelf
 
 __all__ = ["MissingValueError", "Store"]
 
-_WRITE_S = 3e-3
+_WRITE_S = 5e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
 _NOTHING = object()
@@ -40,17 +40,18 @@ class Store:
     together. A value that is found, in memory or on disk, ends the walk: nothing below it is computed. Announced recipes
     join as soon as forcing needs any call of their function, so that a cohort trains as one batch.
 
-    On disk, facts are kept for ever. The tensors of a forcing are written when the seconds spent on computing since the last
-    write are twenty times what the write costs, so keeping costs at most a twentieth; what was not kept, or was dropped, is
-    computed again from its recipe.
+    On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
+    since the last write are twenty times what the write costs, so keeping costs at most a twentieth, and a run that is killed
+    loses the facts of the last 100 ms of computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
-    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with
-    a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
-    read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to it. Held
-    values are never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name (`netfl.store.shelf`).
-    All other values may be dropped, and are computed again from the nearest resting places. A run that finds all its facts computes
-    no values and so reaches no resting place; there `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that
-    is started again makes its recipes anew by replaying, so no recipe is ever stored.
+    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
+    with a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was
+    computed or read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to
+    it. Held values are never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name
+    (`netfl.store.shelf`). A dataset is held too, in memory whatever the limit. All other values may be dropped, and are computed
+    again from the nearest resting places. A run that finds all its facts computes no values and so reaches no resting place; there
+    `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that is started again makes its recipes anew by
+    replaying, so no recipe is ever stored.
 
     Args:
         limit_bytes: how much to keep in memory, and as much again of held values; the least recently used values go first.
@@ -64,7 +65,9 @@ class Store:
         self._disk = disk
         self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes it takes
         self._kept_bytes = 0
-        self._computed_s = 0.0
+        self.computing_s = 0.0
+        self._facts: list[tuple[bytes, Any]] = []
+        self._facts_at_s = self._tensors_at_s = 0.0
         self._announced: dict[bytes, Recipe] = {}
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
@@ -106,11 +109,6 @@ class Store:
             else:
                 self.reused += 1
 
-    def find(self, wanted: Recipe) -> Any:
-        """The value of a recipe if it is known, else None."""
-        found = self._find(wanted)
-        return None if found is _NOTHING else found
-
     def force(self, wanted: Recipe) -> Any:
         """The value of a recipe."""
         return self.force_all([wanted])[0]
@@ -148,8 +146,9 @@ class Store:
         return [values[each.key] for each in wanted]
 
     def close(self) -> None:
-        """Let go of the disk."""
+        """Write what is not written yet, and let go of the disk."""
         if self._disk is not None:
+            self._flush(self._disk, [])
             self._disk.close()
 
     def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any]) -> dict[bytes, Recipe]:
@@ -200,7 +199,7 @@ class Store:
         calls = [_filled(each.arguments, values) for each in recipes]
         started_s = time.perf_counter()
         results = function.run(calls)
-        self._computed_s += time.perf_counter() - started_s
+        self.computing_s += time.perf_counter() - started_s
         self.computed[function.name] += len(recipes)
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
@@ -214,23 +213,36 @@ class Store:
         return made
 
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
-        """Keep the facts, and the tensors if that is worth it."""
-        facts = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
+        """Keep the facts and the tensors if that is worth it; facts that are not written now are written with later ones."""
+        self._facts += [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
         arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
         num_bytes = sum(array.nbytes for _, named in arrays for array in named.values())
-        if self._computed_s <= _WORTH * (_WRITE_S + num_bytes / _WRITE_BYTES_PER_S):
+        if not self._is_due(self._tensors_at_s, num_bytes):
             arrays = []
-        elif arrays:
-            self._computed_s = 0.0
-        disk.put(facts, arrays)
+        if arrays or self._is_due(self._facts_at_s, 0):
+            self._flush(disk, arrays)
+
+    def _is_due(self, last_s: float, num_bytes: int) -> bool:
+        return self.computing_s - last_s > _WORTH * (_WRITE_S + num_bytes / _WRITE_BYTES_PER_S)
+
+    def _flush(self, disk: Disk, arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
+        disk.put(self._facts, arrays)
+        self._facts = []
+        self._facts_at_s = self.computing_s
+        if arrays:
+            self._tensors_at_s = self.computing_s
 
     def _keep(self, made: Recipe, value: Any) -> None:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
         if isinstance(made.function.form, TensorForm) and made.held is None:
             made.hold(self._shelf.put(made.function.form, value))
+        elif made.function.lasting and made.held is None:
+            made.hold(_Here(value))
         if made.key in self._values:
             return
         num_bytes = _weight_bytes(value)
+        if made.held is not None and 2 * num_bytes > self._limit_bytes:  # it would drive out all others
+            return
         self._values[made.key] = value, num_bytes
         self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
@@ -238,17 +250,21 @@ class Store:
             self._kept_bytes -= dropped_bytes
 
 
+@dataclass(frozen=True)
+class _Here:
+    """A held value in memory, whatever the limit."""
+
+    kept: Any
+
+    def value(self) -> Any:
+        return self.kept
+
+
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
     """The arguments with each recipe replaced by its value."""
-
-    def fill(argument: Any) -> Any:
-        if isinstance(argument, Recipe):
-            return values[argument.key]
-        if isinstance(argument, tuple):
-            return tuple(fill(part) for part in argument)
-        return argument
-
-    return tuple(fill(argument) for argument in arguments)
+    return tuple(
+        [values[each.key] if isinstance(each, Recipe) else _filled(each, values) if isinstance(each, tuple) else each for each in arguments]
+    )
 
 
 def _weight_bytes(value: Any) -> int:
@@ -258,12 +274,12 @@ def _weight_bytes(value: Any) -> int:
     if isinstance(value, bytes):
         return len(value)
     if isinstance(value, list | tuple):
-        return sum(_weight_bytes(part) for part in value)
+        return sum([_weight_bytes(part) for part in value])
     kind: Any = type(value)
     names = _field_names(kind)
-    return sum(_weight_bytes(getattr(value, name)) for name in names) if names else 64
+    return sum([_weight_bytes(getattr(value, name)) for name in names]) if names else 64
 
 
 @functools.cache
-def _field_names(kind: type[object]) -> tuple[str, ...]:
+def _field_names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()

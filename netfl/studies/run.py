@@ -210,7 +210,7 @@ def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None,
     found["trace_digest"] = trace.digest()
     found["host_s"] = time.perf_counter() - started_s
     found["work"] = {
-        "trained_clients": bench.store.computed["fit"],
+        "trained_clients": bench.store.computed["fit"] + bench.store.computed["turn"],
         "reused_clients": bench.store.reused,
         "speculated_clients": bench.store.speculated,
     }
@@ -317,7 +317,8 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
         folder.write_status("finished")
     except (InterruptedRunError, KeyboardInterrupt) as error:
         _LOG.warning("%s", error or "interrupted")
-        folder.write_status("interrupted")
+        with suppress(OSError):  # a full disk must not hide why the run ended
+            folder.write_status("interrupted")
         raise
     except BaseException as error:
         if _is_full(error):
@@ -325,7 +326,8 @@ def _folder(path: Path | None, loaded: Loaded, argv: Sequence[str]) -> Iterator[
                 folder.write_status("interrupted")
             raise
         _LOG.error("%s", error, exc_info=not isinstance(error, NetflError))
-        folder.write_status("failed")
+        with suppress(OSError):
+            folder.write_status("failed")
         raise
     finally:
         _LOG.removeHandler(handler)

@@ -7,10 +7,12 @@ from netfl.trace.rows import (
     Evaluation,
     LinkUse,
     Outage,
+    Release,
     Request,
     Round,
     RunEnd,
     Transfer,
+    Wait,
     Workload,
 )
 from netfl.trace.writer import Trace
@@ -22,10 +24,12 @@ __all__ = [
     "Evaluation",
     "LinkUse",
     "Outage",
+    "Release",
     "Request",
     "Round",
     "RunEnd",
     "Trace",
     "Transfer",
+    "Wait",
     "Workload",
 ]

@@ -15,10 +15,12 @@ __all__ = [
     "Evaluation",
     "LinkUse",
     "Outage",
+    "Release",
     "Request",
     "Round",
     "RunEnd",
     "Transfer",
+    "Wait",
     "Workload",
 ]
 
@@ -30,10 +32,12 @@ class Workload:
     Args:
         workload: its name.
         role: training, serving or background.
+        dense_bytes: length of its model as a message of float32; 0 where it trains none.
     """
 
     workload: str
     role: str
+    dense_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +82,31 @@ class Transfer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """What held a transfer back, besides latency and outages; written with the transfer.
+
+    For every transfer, its `latency_s`, its `stalled_s` and the `seconds` of its waits sum to `end_s - start_s`.
+
+    Args:
+        transfer: its number.
+        cause: link or medium (the capacity that was its bottleneck), set-up (of a connection), slow start, window (a congestion window that losses
+            cut), last packet (lost, and late) or pause (between attempts). Of a datagram transfer, for the frame that ended it: earlier frames
+            (the first radio was busy with them), queue, duty cycle, airtime, acknowledgement (waited for).
+        element: the link (with its direction if each has a capacity of its own), the medium or the air; empty for the other causes.
+        seconds: for how long, over all attempts.
+        share: of that capacity, on average over that time; 0 for the other causes.
+        rate_bps: how fast it moved meanwhile, on average.
+    """
+
+    transfer: int
+    cause: str
+    element: str
+    seconds: float
+    share: float
+    rate_bps: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Computation:
     """One `compute`; written when it ends.
 
@@ -117,6 +146,7 @@ class Round:
         accepted: clients whose update was aggregated.
         aborted: clients whose work the server cut off: at the deadline, or as surplus.
         failed: clients lost to the network.
+        skipped: clients that had nothing worth an upload.
         version: number of the global model after the round; unchanged when no update came.
     """
 
@@ -128,7 +158,27 @@ class Round:
     accepted: int
     aborted: int
     failed: int
+    skipped: int = 0
     version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """What the client that uploaded most often has let out under differential privacy; written at the run's end.
+
+    Args:
+        workload: the training workload, whose codecs of updates spend privacy.
+        epsilon: spent on each coordinate that is let out; infinite if one stage lets the values themselves through.
+        released: how many coordinates an update lets out.
+        num_values: coordinates of the model.
+        rounds: how many updates it has sent, those that never arrived too.
+    """
+
+    workload: str
+    epsilon: float
+    released: int
+    num_values: int
+    rounds: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -288,9 +338,11 @@ class RunEnd:
 ROW_TYPES: dict[str, type] = {
     "workloads": Workload,
     "transfers": Transfer,
+    "waits": Wait,
     "computations": Computation,
     "rounds": Round,
     "evaluations": Evaluation,
+    "releases": Release,
     "requests": Request,
     "outages": Outage,
     "link_use": LinkUse,

@@ -7,12 +7,13 @@ import itertools
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from netfl.errors import RunError
 from netfl.trace.rows import ROW_TYPES
 
 __all__ = ["Trace"]
@@ -40,7 +41,9 @@ class Trace:
         self._texts, self._whole = _Texts(), _WholeNumbers()
         self._tables = {row_type: _Table(table, row_type) for table, row_type in ROW_TYPES.items()}
         self._order: list[_Table] = []
+        self._failure: sqlite3.Error | None = None
         self._flushed_at = time.monotonic()
+        self._connection.execute("BEGIN")
         for table in self._tables.values():
             self._connection.execute(table.create)
         self._connection.commit()
@@ -69,8 +72,31 @@ class Trace:
         if len(order) >= _BUFFERED_ROWS or time.monotonic() - self._flushed_at > _BUFFERED_S:
             self.flush()
 
+    def extend(self, row_type: type, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The same for many rows of one type, in order."""
+        table = self._tables[row_type]
+        waiting = iter(rows)
+        while more := list(itertools.islice(waiting, max(1, _BUFFERED_ROWS - len(self._order)))):
+            table.rows += more
+            self._order += itertools.repeat(table, len(more))
+            if len(self._order) >= _BUFFERED_ROWS:
+                self.flush()
+
     def flush(self) -> None:
-        """Make all rows so far readable to others."""
+        """Make all rows so far readable to others.
+
+        Raises:
+            RunError: they cannot be written, on a full disk for example; from then on always, since rows are missing.
+        """
+        if self._failure is None:
+            try:
+                self._write()
+                return
+            except sqlite3.Error as error:
+                self._failure = error
+        raise RunError(f"the trace cannot be written: {self._failure}; make room, or write to another folder (`--output`)")
+
+    def _write(self) -> None:
         if self._order:
             # Encoded a table at a time, a column at a time; hashed in the order of writing.
             encoded = {table: table.encoded(self._texts, self._whole) for table in dict.fromkeys(self._order)}

@@ -13,7 +13,6 @@ from typing import Annotated, Protocol
 
 from annotated_types import Ge, Gt, Le
 
-from netfl.codecs import Pipeline
 from netfl.learning import values
 from netfl.learning.aggregators import AGGREGATORS, Aggregator, Mean
 from netfl.learning.select import SELECTORS, Selector, Uniform
@@ -160,11 +159,11 @@ class _Server:
         self._world = training.world
         self._per_round = per_round
         self._combine = combine
-        self._uplink = Pipeline(settings.uplink)
+        self._uplink = training.pipeline(settings.uplink)
         self._feedback = settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
         self._downlink = Downlink(
-            pipeline=Pipeline(settings.downlink),
+            pipeline=training.pipeline(settings.downlink),
             num_values=training.session.task.num_parameters,
             error_feedback=settings.error_feedback,
             stream=self._world.streams.stream("downlink", training.name),
@@ -243,8 +242,10 @@ class _Server:
         self._downlink.received(client, broadcast.number)
         update = yield from training.clients[client].work(broadcast.decoded, self._busy[client], turn, label)
         stream = self._world.streams.stream("uplink", training.name, client, turn)
-        encoded = values.encode(self._uplink, update, self._residuals.get(client), stream, self._feedback)
-        upload = training.send(client, server, "update", training.payload_bytes(self._uplink, encoded), label)
+        pipeline = self._uplink.at_round(turn)
+        encoded = values.encode(pipeline, update, self._residuals.get(client), stream, self._feedback, self._settings.residual_decay)
+        training.released(client, pipeline)
+        upload = training.send(client, server, "update", training.payload_bytes(pipeline, encoded), label)
         yield upload
         oldest = self._settings.max_staleness
         accepted = upload.delivered and (oldest is None or training.version - version <= oldest)

@@ -85,4 +85,4 @@ def aggregator_problems(
     if unfit is not None:
         yield ("aggregator",), unfit
     if aggregator.uses_controls and not carries_controls:
-        yield ("aggregator",), "needs control variates, which this workload does not carry: use `kind: synchronous`"
+        yield ("aggregator",), "needs control variates, which travel only in `kind: synchronous` without `selective`"

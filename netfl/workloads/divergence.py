@@ -33,14 +33,12 @@ def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Re
         RunError: a loss is not a number or infinite.
     """
     wanted = values.losses(list(fits.values()))
-    losses = store.find(wanted)
-    is_new = losses is None
-    if is_new:
-        losses = store.force(wanted)
+    known = store.computed[wanted.function.name]
+    losses = store.force(wanted)
     for client, loss in zip(fits, losses, strict=True):
         if not math.isfinite(loss):
             raise _error(workload, round_, f"the loss of client '{client}' is {loss}")
-    if is_new:
+    if store.computed[wanted.function.name] > known:
         store.force(model)
 
 

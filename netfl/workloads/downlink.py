@@ -65,18 +65,18 @@ class Downlink:
     def broadcast(self, model: Recipe) -> Broadcast:
         """Encode a model for a round."""
         number = len(self._lengths) + 1
-        stream = self.stream.child(number)
+        stream, pipeline = self.stream.child(number), self.pipeline.at_round(number)
         if not self.pipeline.sparse:
             feedback = self.error_feedback and not self.pipeline.lossless
-            encoded = values.encode(self.pipeline, model, self._carried, stream, feedback)
+            encoded = values.encode(pipeline, model, self._carried, stream, feedback)
             self._carried = values.residual(encoded) if feedback else None
-            newest = Broadcast(number, self._length(encoded), values.decoded(encoded))
+            newest = Broadcast(number, self._length(pipeline, encoded), values.decoded(encoded))
         elif self._newest is None:
             newest = Broadcast(number, self._dense_bytes, model)
         else:
             held = self._newest.decoded
-            encoded = values.encode(self.pipeline, values.difference(model, held), None, stream)
-            newest = Broadcast(number, self._length(encoded), values.total(held, values.decoded(encoded)))
+            encoded = values.encode(pipeline, values.difference(model, held), None, stream)
+            newest = Broadcast(number, self._length(pipeline, encoded), values.total(held, values.decoded(encoded)))
         self._newest = newest
         self._lengths.append(newest.payload_bytes)
         return newest
@@ -100,6 +100,6 @@ class Downlink:
         assert dense is not None
         return dense
 
-    def _length(self, encoded: Recipe) -> int:
-        length = self.pipeline.encoded_bytes(self.num_values)
+    def _length(self, pipeline: Pipeline, encoded: Recipe) -> int:
+        length = pipeline.encoded_bytes(self.num_values)
         return int(self.store.force(values.payload_bytes(encoded))) if length is None else length

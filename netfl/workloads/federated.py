@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
@@ -16,7 +17,7 @@ from netfl.errors import CodecError, NetflError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.store import Recipe
-from netfl.trace import Evaluation, Round
+from netfl.trace import Evaluation, Release, Round
 from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.delays import DELAYS, Delay
 from netfl.workloads.divergence import check_losses, diverged
@@ -37,6 +38,7 @@ class Learners:
         trainer: what a client does with a model.
         clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
         error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
+        residual_decay: share of what a codec of updates dropped that is carried on.
         delay: how much longer than its work a client's training takes; nothing when left out.
         evaluate_every: measure the global model after every this many rounds, and after the last.
     """
@@ -45,6 +47,7 @@ class Learners:
     trainer: Annotated[Trainer, TRAINERS]
     clients: tuple[str, ...] = ()
     error_feedback: bool = True
+    residual_decay: Annotated[float, Ge(0), Le(1)] = 1.0
     delay: Annotated[Delay, DELAYS] | None = None
     evaluate_every: Annotated[int, Ge(1)] = 1
 
@@ -148,6 +151,7 @@ class Training:
         self.version = 0
         self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
         self._unsettled: list[Recipe] = []
+        self._releases: Counter[str] = Counter()
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
 
@@ -162,14 +166,14 @@ class Training:
         self.model = model
         self.version += 1
 
-    def end_round(self, round_: int, start_s: float, selected: int, accepted: int, failed: int) -> None:
+    def end_round(self, round_: int, start_s: float, selected: int, accepted: int, failed: int, skipped: int = 0) -> None:
         """Publish what a round made, write it down, and measure the model when that is due."""
-        if accepted:
+        if self.feed.version != self.version:
             self.feed.publish(self.version, self.model)
         self.world.trace.append(
             Round(
                 workload=self.name, round=round_, start_s=start_s, end_s=self.world.now, selected=selected, accepted=accepted,
-                failed=failed, aborted=selected - accepted - failed, version=self.version,
+                failed=failed, skipped=skipped, aborted=selected - accepted - failed - skipped, version=self.version,
             )
         )  # fmt: skip
         if round_ % self.settings.evaluate_every == 0 or round_ == self.settings.rounds:
@@ -179,10 +183,34 @@ class Training:
         """Send a message of this workload."""
         return self.world.send(source, destination, Message(kind=kind, payload_bytes=payload_bytes, workload=self.name, label=label))
 
+    def pipeline(self, stages: tuple[Stage, ...]) -> Pipeline:
+        """The codecs of vectors of this model, which know the shapes of its tensors if they look at them."""
+        task = self.session.task
+        if not any(hasattr(stage, "for_shapes") for stage in stages):
+            return Pipeline(stages)
+        return Pipeline(stages, self.store.force(values.tensor_shapes(task.model, task.dataset)))
+
     def payload_bytes(self, pipeline: Pipeline, encoded: Recipe) -> int:
         """Length of a model's or an update's encoding, in closed form where there is one."""
         stated = pipeline.encoded_bytes(self.session.task.num_parameters)
         return int(self.force(values.payload_bytes(encoded))) if stated is None else stated
+
+    def released(self, client: str, pipeline: Pipeline) -> None:
+        """A client sends an update; what its codecs spend of privacy is written down at the end."""
+        if pipeline.epsilon_per_coordinate is not None:
+            self._releases[client] += 1
+            if self._releases.total() == 1:
+                self.session.at_end(lambda: self._record_releases(pipeline))
+
+    def _record_releases(self, pipeline: Pipeline) -> None:
+        epsilon, num_values = pipeline.epsilon_per_coordinate, self.session.task.num_parameters
+        assert epsilon is not None
+        self.world.trace.append(
+            Release(
+                workload=self.name, epsilon=epsilon, released=pipeline.most_kept(num_values), num_values=num_values,
+                rounds=max(self._releases.values()),
+            )
+        )  # fmt: skip
 
     def aggregation_work(self, num_updates: int) -> Work:
         """Adding up that many updates: two operations a value, each read once, the model read and written."""
@@ -269,7 +297,7 @@ class Leaf:
         """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
         training, task = self._training, self._training.session.task
         return values.fit(
-            training.settings.trainer, task.model, start, task.dataset, (training.shards, self._index),
+            training.settings.trainer.in_round(turn), task.model, start, task.dataset, (training.shards, self._index),
             training.world.streams.stream("fit", training.name, self.name, turn), offset,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import simpy
 from annotated_types import Gt, Le
 
-from netfl.codecs import CODECS, Pipeline, Stage
+from netfl.codecs import CODECS, Stage
 from netfl.learning import values
 from netfl.network.neighbours import GRAPHS, Graph, Links, apart, metropolis
 from netfl.store import Recipe
@@ -117,7 +117,7 @@ class _Gossip:
         world = self._world = training.world
         clients = list(training.clients)
         weights = metropolis(settings.graph.neighbours(clients, world.topology, world.streams.stream("graph")))
-        pipeline = Pipeline(settings.codecs)
+        pipeline = training.pipeline(settings.codecs)
         self._nodes = {}
         for client, leaf in training.clients.items():
             downlink = Downlink(

@@ -104,7 +104,7 @@ class Hierarchical(Federated):
             yield from training.wait_for_any(list(members))
             start_s = training.world.now
             outcome = yield from server.round(number)
-            if outcome.accepted:
+            if server.model is not training.model:
                 training.advance(server.model)
             training.end_round(number, start_s, outcome.selected, outcome.accepted, outcome.failed)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from netfl.codecs import Pipeline, Stage
+from netfl.codecs import Stage
 from netfl.learning import values
 from netfl.learning.aggregators import Aggregator
 from netfl.learning.select import Selector
@@ -15,6 +16,7 @@ from netfl.workloads.aggregation import Aggregation, Controls
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
 from netfl.workloads.known import Known
+from netfl.workloads.selective import FLAG_BYTES, Selective, Uploads
 from netfl.world import Sending
 
 __all__ = ["Hub", "Member", "Outcome", "num_asked"]
@@ -33,48 +35,50 @@ class Member(Protocol):
         """Spend the time that it takes; the update, which is the one that `update` foretold if it did."""
 
 
+@dataclass(frozen=True)
 class Outcome:
     """What became of a round.
 
     Args:
         selected: members asked.
         accepted: members whose update was aggregated.
+        skipped: members that had nothing worth an upload.
         failed: members lost to the network.
     """
 
-    def __init__(self, selected: int, accepted: int, failed: int) -> None:
-        self.selected = selected
-        self.accepted = accepted
-        self.failed = failed
+    selected: int
+    accepted: int
+    skipped: int
+    failed: int
 
 
 class _Cohort:
     """The members of one round and what became of them."""
 
-    def __init__(self, goal: int, least: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
+    def __init__(self, goal: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
         self.goal = goal
-        self.least = least
         self.updates = updates
         self.pending = count
         self.complete = complete
         self.closed = False
         self.arrivals: dict[str, tuple[float, Recipe]] = {}
         self.accepted: dict[str, Recipe] = {}
+        self.skipped: set[str] = set()
         self.failed = 0
         self.sendings: dict[str, Sending] = {}
 
     def ended(self) -> None:
         """A member's part is over, whichever way."""
         self.pending -= 1
-        if not self.closed and not self.complete.triggered and (self.pending == 0 or len(self.arrivals) >= self.goal):
+        decided = len(self.arrivals) + len(self.skipped)
+        if not self.closed and not self.complete.triggered and (self.pending == 0 or decided >= self.goal):
             self.complete.succeed()
 
     def close(self) -> None:
-        """Accept the first arrivals, those of one instant by name, or none if they are too few; cut off everyone who still sends."""
+        """Accept the first arrivals, those of one instant by name; cut off everyone who still sends."""
         self.closed = True
         first = sorted(self.arrivals, key=lambda member: (self.arrivals[member][0], member))[: self.goal]
-        if len(first) >= self.least:
-            self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
+        self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
         for sending in self.sendings.values():
             sending.abort()
 
@@ -94,6 +98,7 @@ class Hub:
         selector: who takes part.
         aggregator: what the hub makes of the updates.
         model: what it begins with.
+        selective: which clients upload; None has all of them do so.
         place: what tells this hub's random streams and labels from those of others; nothing for the server.
     """
 
@@ -111,6 +116,7 @@ class Hub:
         selector: Selector,
         aggregator: Aggregator,
         model: Recipe,
+        selective: Selective | None = None,
         place: tuple[str, ...] = (),
     ) -> None:
         world = training.world
@@ -128,13 +134,14 @@ class Hub:
         self._aggregation = Aggregation(aggregator, trainer, world, (training.name, *place), len(members))
         self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
         self._place = place
-        self._uplink = Pipeline(uplink)
+        self._uploads = None if selective is None else Uploads(selective, training.store)
+        self._uplink = training.pipeline(uplink)
         self._feedback = training.settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
         self._cohort: _Cohort | None = None
         self._known = Known(training, device, self._uplink, {name: member.num_samples for name, member in members.items()})
         self._downlink = Downlink(
-            pipeline=Pipeline(downlink),
+            pipeline=training.pipeline(downlink),
             num_values=num_values,
             error_feedback=training.settings.error_feedback,
             stream=world.streams.stream("downlink", training.name, *place),
@@ -153,14 +160,17 @@ class Hub:
         else:
             yield cohort.complete | self._world.sleep(self._deadline_s)
         cohort.close()
+        contributions = self._contributions(cohort)
+        if len(contributions) < self._aggregation.aggregator.least_updates:
+            contributions, cohort.accepted = {}, {}
         self._withdraw()
         for member, (_, encoded) in cohort.arrivals.items():
             self._carry(member, encoded, accepted=member in cohort.accepted)
         for member in cohort.accepted:
             self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
-        if cohort.accepted:
-            yield from self._aggregate(cohort, number)
-        return Outcome(selected, len(cohort.accepted), cohort.failed)
+        if contributions:
+            yield from self._aggregate(cohort, contributions, number)
+        return Outcome(selected, len(cohort.accepted), len(cohort.skipped), cohort.failed)
 
     def _withdraw(self) -> None:
         """Nobody will need what the other members of the newest cohort would have made."""
@@ -181,12 +191,11 @@ class Hub:
         updates = {}
         for member in selected:
             offset = None if self._controls is None else self._controls.offset(member)
-            update = self.members[member].update(broadcast.decoded, number, offset)
+            own = None if self._uploads is None else self._uploads.goes_on_with(member)
+            update = self.members[member].update(broadcast.decoded if own is None else own, number, offset)
             if update is not None:
                 updates[member] = update
-        cohort = _Cohort(
-            min(self._per_round, len(selected)), self._aggregation.aggregator.least_updates, updates, len(selected), self._world.env.event()
-        )
+        cohort = _Cohort(min(self._per_round, len(selected)), updates, len(selected), self._world.env.event())
         self._training.announce(number, updates)
         for member in selected:
             self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
@@ -194,24 +203,48 @@ class Hub:
 
     def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int, number: int) -> Process:
         """One member's part in a round."""
+        if self._uploads is not None and self._uploads.goes_on_with(member.name) is not None:
+            yield from self._train(cohort, member, start, number)
+            cohort.ended()
+            return
         download_bytes = self._downlink.payload_bytes(member.name) + (0 if self._controls is None else self._controls.download_bytes)
         download = self._send(cohort, member.name, self.device, member.name, "model", download_bytes, number)
         yield download
         if download.delivered:
             self._downlink.received(member.name, broadcast)
+            if self._uploads is not None:
+                self._uploads.downloaded(member.name, start)
             if not cohort.closed:
-                update = yield from member.work(start, cohort.updates.get(member.name), number, self._label(number))
-                if not cohort.closed:
-                    yield from self._upload(cohort, member.name, update, number)
+                yield from self._train(cohort, member, start, number)
         elif download.transfer.outcome == "failed":
             cohort.failed += not cohort.closed
         cohort.ended()
 
+    def _train(self, cohort: _Cohort, member: Member, start: Recipe, number: int) -> Process:
+        """Train, and upload if the round is still open."""
+        update = yield from member.work(start, cohort.updates.get(member.name), number, self._label(number))
+        if cohort.closed:
+            return
+        if self._uploads is None:
+            yield from self._upload(cohort, member.name, update, number)
+        elif self._uploads.is_worth(member.name, update):
+            yield from self._upload(cohort, member.name, self._uploads.change(member.name, update), number)
+        else:
+            flag = self._send(cohort, member.name, member.name, self.device, "metadata", FLAG_BYTES, number)
+            yield flag
+            self._uploads.skipped(member.name, update)
+            if flag.delivered and not cohort.closed:
+                cohort.skipped.add(member.name)
+            elif flag.transfer.outcome == "failed":
+                cohort.failed += not cohort.closed
+
     def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
-        training = self._training
+        training, pipeline = self._training, self._uplink.at_round(number)
         stream = self._world.streams.stream("uplink", training.name, member, number)
-        encoded = values.encode(self._uplink, update, self._residuals.get(member), stream, self._feedback)
-        upload_bytes = training.payload_bytes(self._uplink, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        decay = training.settings.residual_decay
+        encoded = values.encode(pipeline, update, self._residuals.get(member), stream, self._feedback, decay)
+        upload_bytes = training.payload_bytes(pipeline, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        training.released(member, pipeline)
         upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload
         if upload.delivered and not cohort.closed:
@@ -230,14 +263,25 @@ class Hub:
         sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, self._label(number))
         return sending
 
-    def _aggregate(self, cohort: _Cohort, number: int) -> Process:
-        updates = [values.decoded(encoded) for encoded in cohort.accepted.values()]
-        num_samples = [self.members[member].num_samples for member in cohort.accepted]
+    def _contributions(self, cohort: _Cohort) -> dict[str, Recipe]:
+        """What the hub aggregates, by member in the order of names."""
+        found = {member: values.decoded(encoded) for member, encoded in cohort.accepted.items()}
+        if self._uploads is not None:
+            for member, decoded in list(found.items()):
+                found[member] = self._uploads.accepted(member, cohort.updates[member], decoded, self.model)
+            for member in cohort.skipped:
+                stale = self._uploads.stale(member, self.model)
+                if stale is not None:
+                    found[member] = stale
+        return dict(sorted(found.items()))
+
+    def _aggregate(self, cohort: _Cohort, contributions: Mapping[str, Recipe], number: int) -> Process:
+        num_samples = [self.members[member].num_samples for member in contributions]
         fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
         changes = () if self._controls is None else self._controls.changes(fits, num_samples)
-        self.model = self._aggregation.combine(number, self.model, updates, num_samples, changes)
+        self.model = self._aggregation.combine(number, self.model, list(contributions.values()), num_samples, changes)
         self._training.used(number, fits, self.model)
-        work = self._training.aggregation_work(len(updates))
+        work = self._training.aggregation_work(len(contributions))
         yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))
 
     def _label(self, number: int) -> str:

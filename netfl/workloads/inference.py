@@ -95,10 +95,28 @@ def _served_bytes(calls: Calls) -> list[tuple[int, ...]]:
 
 
 def infer(
-    model: Model, data: Recipe, profile: Recipe, cuts: tuple[int, ...], weights: Recipe, pipeline: Pipeline, stream: Stream
+    model: Model,
+    data: Recipe,
+    profile: Recipe,
+    cuts: tuple[int, ...],
+    order: tuple[int, ...],
+    weights: Recipe,
+    pipeline: Pipeline,
+    stream: Stream,
 ) -> Recipe:
-    """The `Answers` of the pieces of a cut, run for real over all test samples in one fixed batching."""
-    return recipe(_INFER, model, data, profile, cuts, weights, pipeline, stream)
+    """The `Answers` of the pieces of a placement, run for real over all test samples in one fixed batching.
+
+    Args:
+        model: the kind of model.
+        data: recipe of the `Dataset`.
+        profile: recipe of the `Profile`.
+        cuts: as in `Placement`.
+        order: as in `Placement`.
+        weights: recipe of the `Weights`.
+        pipeline: codecs of what crosses a cut.
+        stream: of random encoders.
+    """
+    return recipe(_INFER, model, data, profile, cuts, order, weights, pipeline, stream)
 
 
 @dataclass(frozen=True)
@@ -128,19 +146,20 @@ def _infer(calls: Calls) -> list[Answers]:
     from netfl.placement.serve import infer as infer_one
 
     results = []
-    for model, data, profile, cuts, weights, pipeline, stream in calls:
+    for model, data, profile, cuts, order, weights, pipeline, stream in calls:
         generator = stream.generator()
 
         def encode(values: np.ndarray, boundary: int, sample: int, pipeline: Pipeline = pipeline, generator: Any = generator) -> bytes:
             return pipeline.encode(values, generator)
 
         module = model.build(data.sample_shape, data.num_classes)
-        found = infer_one(module, profile, cuts, weights.vector, data.test_inputs, encode, pipeline.decode)
+        placed = profile.in_order(order) if order else profile
+        found = infer_one(module, placed, cuts, weights.vector, data.test_inputs, encode, pipeline.decode)
         results.append(Answers(found.predictions == data.test_labels, found.payload_bytes))
     return results
 
 
-_PROFILE = Function("profile", 1, _profile, FactForm(Profile.to_json, Profile.from_json))
-_SERVED = Function("served", 1, _served)
+_PROFILE = Function("profile", 2, _profile, FactForm(Profile.to_json, Profile.from_json))
+_SERVED = Function("served", 2, _served)
 _SERVED_BYTES = Function("served_bytes", 1, _served_bytes, FactForm(list, tuple))
-_INFER = Function("infer", 1, _infer, FactForm(Answers.to_plain, Answers.from_plain))
+_INFER = Function("infer", 3, _infer, FactForm(Answers.to_plain, Answers.from_plain))

@@ -8,20 +8,24 @@ facts.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
 from netfl.codecs import CODECS, Compressor, Pipeline, Stage
-from netfl.compute import Work
+from netfl.compute import PROFILES, Work
 from netfl.errors import CodecError, NetflError, RunError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
+from netfl.network.topology import Link
 from netfl.placement import Hop, Path, Placement, Tier
+from netfl.placement.plan import node_s
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.chain import Chain
+from netfl.placement.planners.simulate import Simulate
 from netfl.store import Recipe
 from netfl.trace import Request
 from netfl.units import Duration
@@ -46,7 +50,8 @@ class Requests:
         pretrained: in place of `model`, train this way on all training samples before the clock starts.
         sources: names or patterns of the devices that ask; every end device when empty.
         server: where the path of each source ends.
-        placement: which planner decides what runs where along the path; it plans once, for an idle network.
+        placement: which planner decides what runs where along the path; it plans once, before the run, for an idle network or, as `simulate`
+            does, for the load that the scenario has.
         activations: codecs of the tensors that cross a cut, the input sample included; none sends float32.
         updates: codecs of the weights that are sent to the pieces; none sends float32.
         deadline: an answer later than this is missed; none never is.
@@ -92,9 +97,9 @@ class Requests:
             yield ("pretrained", "device"), unusable
             return
         found = []
-        for source in matching(self.sources, session.world.topology):
+        for source in self.asking(session):
             try:
-                self._plan(session, source)
+                self.first_plan(session, source)
             except NetflError as error:
                 found.append(f"for '{source}': {error}")
         yield from shortened(("placement",), found)
@@ -110,8 +115,12 @@ class Requests:
         """The process that starts everything else."""
         return _Serving(self, session, name).run()
 
-    def _plan(self, session: Session, source: str) -> Placement:
-        """Where the pieces of a source's requests run."""
+    def asking(self, session: Session) -> list[str]:
+        """The devices that ask, sorted."""
+        return matching(self.sources, session.world.topology)
+
+    def lengths(self, session: Session) -> tuple[Callable[[int], int], int]:
+        """What planners reckon with: wire bytes of a tensor of so many values, and of the result."""
         stages = tuple(stage for stage in self.activations if not isinstance(stage, Compressor))
         pipeline = Pipeline(stages)
 
@@ -121,10 +130,61 @@ class Requests:
             assert length is not None
             return length
 
-        profile = session.task.profile
-        result_bytes = Pipeline(()).encoded_bytes(profile.nodes[-1].output_values)
+        result_bytes = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
         assert result_bytes is not None
-        return self.placement.plan(profile, path_of(session, source, self.server), encoded_bytes, result_bytes)
+        return encoded_bytes, result_bytes
+
+    def first_plan(self, session: Session, source: str) -> Placement:
+        """Where the pieces of a source's requests run; for a planner that tries placements out, the one that it begins with.
+
+        Raises:
+            NetflError: nothing fits.
+        """
+        encoded_bytes, result_bytes = self.lengths(session)
+        path = path_of(session, source, self.server)
+        if isinstance(self.placement, Simulate):
+            return self.placement.proposed(session.task.profile, path, encoded_bytes, result_bytes)[0]
+        return self.placement.plan(session.task.profile, path, encoded_bytes, result_bytes)
+
+    def plans(self, session: Session, name: str) -> dict[str, Placement]:
+        """Where the pieces of every source's requests run.
+
+        A planner that tries placements out does so for all sources with equal paths together, one such group after the other, the
+        other groups staying with what they have.
+
+        Args:
+            session: of the run.
+            name: of this workload.
+
+        Raises:
+            NetflError: nothing fits.
+        """
+        found = {source: self.first_plan(session, source) for source in self.asking(session)}
+        planner = self.placement
+        if not isinstance(planner, Simulate):
+            return found
+        from netfl.workloads.rehearsal import tail_latency_s
+
+        encoded_bytes, result_bytes = self.lengths(session)
+        groups: defaultdict[object, list[str]] = defaultdict(list)
+        for source in found:
+            path = path_of(session, source, self.server)
+            groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops].append(source)
+        for sources in groups.values():
+
+            def with_all(candidate: Placement, sources: list[str] = sources) -> dict[str, Placement]:
+                """The candidate for each of them, on its own path."""
+                paths = {source: path_of(session, source, self.server) for source in sources}
+                return {source: replace(candidate, devices=path.devices) for source, path in paths.items()}
+
+            def score(candidate: Placement, sources: list[str] = sources) -> float:
+                tried = {**found, **with_all(candidate, sources)}
+                return tail_latency_s(session, self, name, tried, planner.horizon, planner.rollouts)
+
+            path = path_of(session, sources[0], self.server)
+            best = planner.choose(session.task.profile, path, encoded_bytes, result_bytes, score)
+            found.update(with_all(best, sources))
+        return found
 
 
 def path_of(session: Session, source: str, server: str) -> Path:
@@ -134,6 +194,7 @@ def path_of(session: Session, source: str, server: str) -> Path:
     tiers = []
     for device in route.devices:
         profile = world.profile(device)
+        known = [name for name, each in PROFILES.items() if each == profile]
         tiers.append(
             Tier(
                 device=device,
@@ -141,6 +202,8 @@ def path_of(session: Session, source: str, server: str) -> Path:
                 memory_bytes_per_s=profile.memory_bytes_per_s,
                 overhead_s=profile.overhead_s,
                 memory_bytes=profile.memory_bytes,
+                device_class=known[0] if known else "",
+                busy_w=profile.busy_w - profile.idle_w,
             )
         )
     hops = tuple(
@@ -148,10 +211,17 @@ def path_of(session: Session, source: str, server: str) -> Path:
             latency_s=hop.link.latency_s,
             up_bps=hop.link.up_bps if hop.forward else hop.link.down_bps,
             down_bps=hop.link.down_bps if hop.forward else hop.link.up_bps,
+            up_w=_radio_w(hop.link, hop.forward),
+            down_w=_radio_w(hop.link, not hop.forward),
         )
         for hop in route.hops
     )
     return Path(tiers=tuple(tiers), hops=hops)
+
+
+def _radio_w(link: Link, forward: bool) -> float:
+    """What sender and receiver of a link draw together while bits move in that direction."""
+    return link.transmit_w + link.b_receive_w if forward else link.b_transmit_w + link.receive_w
 
 
 @dataclass(frozen=True)
@@ -200,11 +270,12 @@ class _Serving:
         self.updates = Pipeline(settings.updates)
         self.profile = profile_of(session.task.model, session.task.dataset)
         self.plans: dict[str, _Plan] = {}
+        self._placed: dict[str, Placement] = {}
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
         self.requests = 0
         self.open: dict[int, _Asked] = {}
-        self.results: dict[tuple[tuple[int, ...], int], Answers] = {}
+        self.results: dict[tuple[tuple[int, ...], tuple[int, ...], int], Answers] = {}
         self.feed = self._feed()
         reply = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
         assert reply is not None
@@ -213,7 +284,7 @@ class _Serving:
     # --- models on their way to the pieces ----------------------------------------------------------------------------------
 
     def run(self) -> Process:
-        for source in matching(self.settings.sources, self.world.topology):
+        for source in self.settings.asking(self.session):
             self.plans[source] = self._plan(source)
         # The model of version 0 was installed with the devices; every later one is sent.
         for device in sorted(self.nodes_on):
@@ -289,9 +360,15 @@ class _Serving:
         feed.publish(0, values.total(start, update))
         return feed
 
+    def _placement(self, source: str) -> Placement:
+        if not self._placed:
+            self._placed = self.settings.plans(self.session, self.name)
+        return self._placed[source]
+
     def _plan(self, source: str) -> _Plan:
-        placement = self.settings._plan(self.session, source)
-        profile = self.session.task.profile
+        placement = self._placement(source)
+        profile = placement.arranged(self.session.task.profile)
+        tiers = path_of(self.session, source, self.settings.server).tiers
         legs = []
         last = max(index for index, (_, start, stop) in enumerate(placement.pieces) if stop > max(start, 1) or index == 0)
         for boundary, (device, start, stop) in enumerate(placement.pieces[: last + 1]):
@@ -303,8 +380,9 @@ class _Serving:
                     flop=flop,
                     moved_bytes=moved_bytes,
                     memory_bytes=profile.activation_bytes(max(start, 1), stop),
+                    counted_s=math.fsum(node_s(node, tiers[boundary]) for node in profile.nodes[max(start, 1) : stop]),
                 )
-                self.nodes_on[device].update(range(max(start, 1), stop))
+                self.nodes_on[device].update(placement.order[max(start, 1) : stop] or range(max(start, 1), stop))
             legs.append(_Leg(device, work, boundary))
         computing = tuple(leg.device for leg in legs if leg.work is not None)
         return _Plan(placement, tuple(legs), computing, placement.describe())
@@ -338,7 +416,7 @@ class _Serving:
         version = self._version(plan)
         asked = _Asked(number, source, sample, version, plan.described, self.world.now)
         self.open[number] = asked
-        result = self._result(plan.placement.cuts, version)
+        result = self._result(plan.placement, version)
         label = f"request {number}"
         for leg, behind in zip(plan.legs, (*plan.legs[1:], None), strict=True):
             if leg.work is not None:
@@ -364,20 +442,21 @@ class _Serving:
         asked.transmit_s += transfer.end_s - transfer.start_s - transfer.latency_s
         return bool(sending.delivered)
 
-    def _result(self, cuts: tuple[int, ...], version: int) -> Answers:
-        """What the pieces of a cut answer with a version of the model; forced once."""
-        if (cuts, version) not in self.results:
+    def _result(self, placement: Placement, version: int) -> Answers:
+        """What the pieces of a placement answer with a version of the model; forced once."""
+        cuts, order = placement.cuts, placement.order
+        if (cuts, order, version) not in self.results:
             task = self.session.task
-            stream = self.world.streams.stream("activations", self.name, version, *cuts)
+            stream = self.world.streams.stream("activations", self.name, version, *cuts, *(f"node {place}" for place in order))
             weights = self._weights(version)
-            result = infer(task.model, task.dataset, self.profile, cuts, weights, self.activations, stream)
+            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.activations, stream)
             try:
-                self.results[cuts, version] = self.store.force(result)
+                self.results[cuts, order, version] = self.store.force(result)
             except CodecError as error:
                 raise RunError(
                     f"workload '{self.name}': version {version} of the model cannot be served: {error}; has it diverged?"
                 ) from error
-        return self.results[cuts, version]
+        return self.results[cuts, order, version]
 
     def _end(self, asked: _Asked, outcome: str, correct: bool | None = None) -> None:
         del self.open[asked.number]

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import simpy
 
+from netfl.codecs import Pipeline
 from netfl.compute import DeviceProfile, Work
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 from netfl.learning import values
@@ -156,8 +158,13 @@ class Progress:
     accuracy: float
 
 
+Rehearse = Callable[[int, Store, bool], "tuple[Session, Mapping[str, Any]]"]
+"""(number, store, idle) -> a session of the same scenario at time 0 with random numbers of that number's own, in which no workload has
+been started, and the workloads. Idle: transport `fluid`, and nothing ever fails."""
+
+
 class Session:
-    """One run's shared state.
+    """One run's shared state; `rehearse` makes others to try things out in.
 
     Args:
         world: devices and links on one clock.
@@ -165,6 +172,7 @@ class Session:
         task: what is learnt; None in a scenario without data and model.
         target_accuracy: end the run once a global model reaches it; None for never.
         on_progress: called at the end of every round.
+        alone: whether the run has one workload only, so that nobody else uses its devices and links.
     """
 
     def __init__(
@@ -174,12 +182,15 @@ class Session:
         task: Task | None,
         target_accuracy: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.world = world
         self.store = store
         self._task = task
         self._target_accuracy = target_accuracy
         self._on_progress = on_progress
+        self.rehearse: Rehearse | None = None
         self.feeds: dict[str, ModelFeed] = {}
         self.stopped = world.env.event()
         self._at_end: list[Callable[[], None]] = []
@@ -189,6 +200,13 @@ class Session:
         """What is learnt; the checks before a run make sure that there is one where it is needed."""
         assert self._task is not None
         return self._task
+
+    @property
+    def dense_bytes(self) -> int:
+        """Length of the task's model as a message of float32."""
+        length = Pipeline(()).encoded_bytes(self.task.num_parameters)
+        assert length is not None
+        return length
 
     def at_end(self, close: Callable[[], None]) -> None:
         """Have something called when the run has ended, before the world closes its books."""

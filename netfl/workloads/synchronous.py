@@ -17,6 +17,7 @@ from netfl.units import Duration
 from netfl.workloads.checks import Found, aggregator_problems, check_positive
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.hub import Hub, num_asked
+from netfl.workloads.selective import Selective
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = ["Synchronous"]
@@ -32,6 +33,7 @@ class Synchronous(Federated):
         deadline: a round ends after this long with the updates that it has; none waits for all.
         selector: who takes part.
         aggregator: what the server makes of the updates.
+        selective: which clients upload; all when left out.
     """
 
     clients_per_round: Annotated[int, Ge(1)]
@@ -39,6 +41,7 @@ class Synchronous(Federated):
     deadline: Duration | None = None
     selector: Annotated[Selector, SELECTORS] = field(default_factory=Uniform)
     aggregator: Annotated[Aggregator, AGGREGATORS] = field(default_factory=Mean)
+    selective: Selective | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +54,9 @@ class Synchronous(Federated):
         asked = num_asked(self.clients_per_round, self.over_selection)
         if clients and asked > len(clients):
             yield ("clients_per_round",), f"asks {asked} clients a round (over-selection included); there are {len(clients)}"
-        yield from aggregator_problems(self.aggregator, self.trainer, ("clients_per_round", self.clients_per_round))
+        yield from aggregator_problems(
+            self.aggregator, self.trainer, ("clients_per_round", self.clients_per_round), carries_controls=self.selective is None
+        )
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
@@ -61,13 +66,13 @@ class Synchronous(Federated):
         server = Hub(
             training, self.server, training.clients, uplink=self.uplink, downlink=self.downlink, per_round=self.clients_per_round,
             asked=num_asked(self.clients_per_round, self.over_selection), deadline_s=self.deadline, selector=self.selector,
-            aggregator=self.aggregator, model=training.model,
+            aggregator=self.aggregator, model=training.model, selective=self.selective,
         )  # fmt: skip
         training.begin()
         for number in range(1, self.rounds + 1):
             yield from training.wait_for_any(list(training.clients))
             start_s = training.world.now
             outcome = yield from server.round(number)
-            if outcome.accepted:
+            if server.model is not training.model:
                 training.advance(server.model)
-            training.end_round(number, start_s, outcome.selected, outcome.accepted, outcome.failed)
+            training.end_round(number, start_s, outcome.selected, outcome.accepted, outcome.failed, outcome.skipped)

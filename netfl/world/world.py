@@ -17,7 +17,7 @@ from netfl.network.outages import ALWAYS_UP, Timeline
 from netfl.network.topology import Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
-from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace
+from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace, Wait
 from netfl.trace import Transfer as TransferRow
 from netfl.world.messages import Message
 
@@ -48,7 +48,15 @@ class Sending(simpy.Event):
 
     def _over(self, transfer: Sent) -> None:
         self.transfer = transfer
-        self.succeed(self)
+        if len(self.callbacks) > 1 or not transfer.route.hops:
+            self.succeed(self)
+        else:
+            # Nobody waits: it has been processed without an event of its own. Whoever asks later goes on at once.
+            (ended,) = self.callbacks
+            self.callbacks = None  # type: ignore[assignment]  # SimPy's mark of a processed event
+            self._ok = True
+            self._value = self
+            ended(self)
 
 
 class Computing(simpy.Event):
@@ -68,19 +76,31 @@ class World:
         transport: how transfers behave.
         streams: the run's random streams.
         trace: where the rows go.
+        always_up: whether outages are left out.
     """
 
     def __init__(
-        self, *, topology: Topology, profiles: Mapping[str, DeviceProfile], transport: TransportPart, streams: Streams, trace: Trace
+        self,
+        *,
+        topology: Topology,
+        profiles: Mapping[str, DeviceProfile],
+        transport: TransportPart,
+        streams: Streams,
+        trace: Trace,
+        always_up: bool = False,
     ) -> None:
         self.env = simpy.Environment()
         self.topology = topology
+        self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._timelines = _timelines(topology, streams)
+        self._profiles = profiles
+        self._timelines = {} if always_up else _timelines(topology, streams)
         fabric = Fabric(self.env, topology, self._timelines)
         self._transport = transport.connect(self.env, fabric, topology, streams)
-        self._processors = {name: Processor(self.env, profiles[name], self._timelines.get(name, ALWAYS_UP)) for name in topology.sites}
+        self._profiles = {name: profiles[name] for name in topology.sites}
+        # Of the devices that have ever computed.
+        self._processors: dict[str, Processor] = {}
         self._sendings: dict[int, Sending] = {}
         self._sent = 0
         # Bytes sent, delivered, wasted and in flight: of link and direction, and of routes; by workload and kind of message.
@@ -114,7 +134,11 @@ class World:
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
         """Do work on a device's processor; the event succeeds with the `Computing` when it has ended."""
-        job = self._processors[device].submit(work)
+        processor = self._processors.get(device)
+        if processor is None:
+            uptime = self._timelines.get(device, ALWAYS_UP)
+            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime)
+        job = processor.submit(work)
         computing = Computing(self.env, job)
 
         def ended(_: simpy.Event) -> None:
@@ -145,11 +169,67 @@ class World:
 
     def profile(self, device: str) -> DeviceProfile:
         """What a device can compute."""
-        return self._processors[device].profile
+        return self._profiles[device]
+
+    def busy_s(self, device: str) -> float:
+        """Processor seconds of a device so far, whole steps of work in progress included."""
+        return self._processors[device].busy_s()
 
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
         self._storage_bytes[device][name] = num_bytes
+
+    def next_change_of_s(self, route: Route) -> float:
+        """When a site or link on a route next goes down or comes back; infinity if never."""
+        names = [*route.devices, *(hop.link.name for hop in route.hops)]
+        return min(self._timelines.get(name, ALWAYS_UP).next_change_s(self.now) for name in names)
+
+    def all_up(self, route: Route) -> bool:
+        """Whether all sites and links on a route are up now."""
+        names = [*route.devices, *(hop.link.name for hop in route.hops)]
+        return all(self._timelines.get(name, ALWAYS_UP).up_at(self.now) for name in names)
+
+    # --- what was rehearsed elsewhere ---------------------------------------------------------------------------------------
+
+    def rehearsal(self) -> World:
+        """A world of the same devices and links at time 0, without outages and with a trace of its own: for finding out what something takes
+        that has them for itself.
+        """
+        return World(
+            topology=self.topology, profiles=self._profiles, transport=self.transport, streams=self.streams, trace=Trace(), always_up=True
+        )
+
+    def book_transfers(
+        self, source: str, destination: str, message: Message, start_s: float, sent_bytes: int, latency_s: float, *, delivered: bool
+    ) -> None:
+        """Write down transfers that were rehearsed, as one row that ends now: all of them arrived, or all are under way.
+
+        The message's payload is that of all of them; every byte crossed every hop of the route.
+        """
+        self._sent += 1
+        route = self.topology.route(source, destination)
+        carried = self._carried_on.setdefault((route, message.workload, message.kind), [0, 0, 0, 0])
+        _add(carried, (sent_bytes, sent_bytes, 0, 0) if delivered else (sent_bytes, 0, 0, sent_bytes))
+        self._bytes_up[source] += sent_bytes
+        self._bytes_down[destination] += sent_bytes if delivered else 0
+        self.trace.append(
+            TransferRow(
+                transfer=self._sent, workload=message.workload, kind=message.kind, label=message.label, source=source,
+                destination=destination, route=">".join(route.devices), payload_bytes=message.payload_bytes, start_s=start_s,
+                end_s=self.now, outcome="delivered" if delivered else "in_flight", attempts=1, sent_bytes=sent_bytes, wasted_bytes=0,
+                latency_s=latency_s, stalled_s=0.0,
+            )
+        )  # fmt: skip
+
+    def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
+        """Write down work that was rehearsed, as one row that ends now."""
+        self._processors[device].book(busy_s, work.memory_bytes)
+        self.trace.append(
+            Computation(
+                device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
+                queued_s=start_s, start_s=start_s, end_s=self.now, busy_s=busy_s,
+            )
+        )  # fmt: skip
 
     # --- the end ------------------------------------------------------------------------------------------------------------
 
@@ -176,7 +256,7 @@ class World:
         delivered, wasted = transfer.delivered_bytes, transfer.wasted_bytes
         if transfer.even:
             # These are added up by route, and by link only at the end.
-            in_flight = transfer.in_flight_bytes
+            in_flight = transfer.in_flight_bytes if transfer.outcome == "in_flight" else 0
             sent = delivered + wasted + in_flight
             carried = self._carried_on.get((route, workload, kind))
             if carried is None:
@@ -205,6 +285,9 @@ class World:
                 transfer.attempts, sent, wasted, transfer.latency_s, transfer.stalled_s,
             ),
         )  # fmt: skip
+        for cause, element, seconds, moved_bits, share in transfer.held:
+            # The fields of a `Wait`, in their order.
+            self.trace.append_values(Wait, (sending.number, cause, element, seconds, share, moved_bits / seconds))
 
     def _record_outages(self) -> None:
         rows = [
@@ -215,50 +298,58 @@ class World:
         for row in sorted(rows, key=lambda row: (row.start_s, row.element)):
             self.trace.append(row)
 
-    def _record_links(self) -> dict[str, tuple[float, float]]:
+    def _record_links(self) -> dict[str, list[float]]:
         """Write the use of every link; joules per device spent sending and receiving."""
+        carried, air_s = self._carried, self._air_s
         for (route, workload, kind), moved in self._carried_on.items():
             for hop in route.hops:
                 key = (hop.link.name, hop.forward, workload, kind)
-                _add(self._carried[key], moved)
-                self._air_s[key] += hop.air_s(moved[0])
+                found = carried.get(key)
+                if found is None:
+                    carried[key] = moved.copy()
+                else:
+                    _add(found, moved)
+                air_s[key] = air_s.get(key, 0.0) + hop.air_s(moved[0])
         self._carried_on.clear()
-        spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for key, (sent, delivered, wasted, in_flight) in sorted(self._carried.items()):
+        spent: dict[str, list[float]] = {}
+        rows = []
+        links = self.topology.links
+        for key, (sent, delivered, wasted, in_flight) in sorted(carried.items()):
             name, forward, workload, kind = key
-            air_s = self._air_s[key]
-            link = self.topology.links[name]
-            source, destination = (link.a, link.b) if forward else (link.b, link.a)
-            transmit_w, receive_w = (link.transmit_w, link.b_receive_w) if forward else (link.b_transmit_w, link.receive_w)
-            spent[source][0] += transmit_w * air_s
-            spent[destination][1] += receive_w * air_s
+            link = links[name]
+            if forward:
+                source, destination, transmit_w, receive_w = link.a, link.b, link.transmit_w, link.b_receive_w
+            else:
+                source, destination, transmit_w, receive_w = link.b, link.a, link.b_transmit_w, link.receive_w
+            transmit_j, receive_j = transmit_w * air_s[key], receive_w * air_s[key]
+            if transmit_j:
+                spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
+            if receive_j:
+                spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
             # The fields of a `LinkUse`, in their order.
-            self.trace.append_values(
-                LinkUse,
-                (
-                    name, source, destination, workload, kind, sent, delivered, wasted, in_flight,
-                    transmit_w * air_s, receive_w * air_s,
-                ),
-            )  # fmt: skip
-        return {name: (sending, receiving) for name, (sending, receiving) in spent.items()}
+            rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
+        self.trace.extend(LinkUse, rows)
+        return spent
 
-    def _record_devices(self, radio_j: Mapping[str, tuple[float, float]]) -> None:
+    def _record_devices(self, radio_j: Mapping[str, list[float]]) -> None:
         now = self.now
+        rows = []
+        nothing = [0.0, 0.0]
         for name, site in sorted(self.topology.sites.items()):
-            processor = self._processors[name]
-            profile, busy_s = processor.profile, processor.busy_s()
-            transmit_j, receive_j = radio_j.get(name, (0.0, 0.0))
+            profile, processor = self._profiles[name], self._processors.get(name)
+            busy_s, peak_bytes = (0.0, 0) if processor is None else (processor.busy_s(), processor.peak_memory_bytes)
+            transmit_j, receive_j = radio_j.get(name, nothing)
             stored = self._storage_bytes.get(name)
             storage_bytes = sum(stored.values()) if stored else 0
             # The fields of a `DeviceUse`, in their order.
-            self.trace.append_values(
-                DeviceUse,
+            rows.append(
                 (
                     name, site.tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * now, transmit_j, receive_j,
                     self._bytes_up.get(name, 0), self._bytes_down.get(name, 0),
-                    storage_bytes + processor.peak_memory_bytes, storage_bytes,
-                ),
+                    storage_bytes + peak_bytes, storage_bytes,
+                )
             )  # fmt: skip
+        self.trace.extend(DeviceUse, rows)
 
 
 def _add(carried: list[int], moved: Sequence[int]) -> None:

@@ -91,18 +91,18 @@ def test_fraction_counts_as_the_decimal_written() -> None:
 
 
 def test_nearest_level_and_its_bound() -> None:
-    # Ends 0 and 3, 2 bits: levels 0 1 2 3; half a step is 0.5, and a float32 of 3 is right to 3 x 2**-23.
+    # Ends 0 and 3, 2 bits: levels 0 1 2 3; half a step is 0.5, and float32 arithmetic is allowed 3 x 2**-19.
     pipeline = Pipeline((Quantize(bits=2, stochastic=False),))
     values = np.array([0, 0.4, 1.6, 3], np.float32)
     assert np.array_equal(pipeline.decode(pipeline.encode(values, np.random.default_rng(0))), np.array([0, 0, 2, 3], np.float32))
-    assert pipeline.error_bound(values) == 0.5 + 3 * 2.0**-23
+    assert pipeline.error_bound(values) == 0.5 + 3 * 2.0**-19
 
 
 def test_bound_of_a_pipeline_is_the_worst_stage() -> None:
     # Kept: 100 and -60 (range 160, one step at 1 bit); dropped: at most 3.
     values = np.array([100, 3, -60, 1], np.float32)
     assert Pipeline((TopK(fraction=0.5),)).error_bound(values) == 3.0
-    assert Pipeline((TopK(fraction=0.5), Quantize(bits=1))).error_bound(values) == pytest.approx(160)
+    assert Pipeline((TopK(fraction=0.5), Quantize(bits=1))).error_bound(values) == pytest.approx(160, rel=1e-5)
     assert Pipeline((Zstd(),)).error_bound(values) == 0.0
 
 

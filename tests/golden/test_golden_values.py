@@ -57,12 +57,13 @@ def recipes() -> dict[str, Recipe]:
         "control": values.control(update, 18, 0.1, start, decoded),
         "scaled": values.scaled(update, 0.5),
         "mixed": values.mixed(start, values.total(start, update), 0.25),
+        "tensor_shapes": values.tensor_shapes(MODEL, data),
         "average": values.average([start, decoded]),
         "consensus": values.consensus(start, decoded, [start, decoded], [0.25, 0.5]),
         "evaluate": values.evaluate(MODEL, start, data),
         "profile": profile,
         "served": weights,
-        "infer": infer(MODEL, data, profile, (3,), weights, Pipeline((Quantize(bits=8),)), STREAMS.stream("activations")),
+        "infer": infer(MODEL, data, profile, (3,), (), weights, Pipeline((Quantize(bits=8),)), STREAMS.stream("activations")),
     }
 
 
@@ -79,11 +80,13 @@ def figures(name: str, value: Any) -> list[float]:
     if name == "aggregate":
         return [*summary(value.model), *summary(value.state["mean"]), *summary(value.state["second"])]
     if name == "training_loss":
-        return [value.mean, value.mean_square]
+        return [value.mean, value.mean_square, value.last_batch]
     if name == "evaluate":
         return [value.accuracy, value.loss]
     if name == "profile":
         return [len(value.nodes), value.total_flop, value.parameter_bytes, sum(node.moved_bytes for node in value.nodes)]
+    if name == "tensor_shapes":
+        return [float(np.prod(shape)) for shape in value]
     if name == "served":
         return [*summary(value.vector), *value.node_bytes]
     if name == "infer":
@@ -102,34 +105,35 @@ def summary(vector: np.ndarray) -> list[float]:
 
 
 GOLDEN: dict[tuple[str, int], list[float]] = {
-    ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
-    ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
-    ("payload_bytes", 1): [163.0],
-    ("losses", 1): [2.123234, 2.123234],
-    ("residual", 1): [666.0, 6.825085, 1.111874],
-    ("served_bytes", 1): [0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
-    ("infer", 1): [43.0, 96212.0],
     ("dataset", 1): [1438.0, 359.0, 249.0, 16.25],
     ("shards", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("initial_model", 1): [666.0, 60.947109, 1.025177],
     ("fit", 1): [666.0, 12.496707, 2.591252, 2.123234, 275.0],
-    ("encode", 1): [163.0, 666.0, 6.825085, 1.111874],
-    ("decode", 1): [666.0, 5.701905, 1.479378],
+    ("training_loss", 2): [2.123234, 4.606203, 1.916071],
+    ("encode", 2): [163.0, 666.0, 6.822563, 1.113186],
+    ("decode", 1): [666.0, 5.69797, 1.478066],
+    ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
+    ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
+    ("payload_bytes", 1): [163.0],
+    ("residual", 1): [666.0, 6.822563, 1.113186],
+    ("served_bytes", 1): [0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
+    ("losses", 1): [2.123234, 2.123234],
     ("unsent", 1): [666.0, 12.496707, 2.591252],
-    ("difference", 1): [666.0, 61.510619, -0.454201],
+    ("difference", 1): [666.0, 61.509307, -0.452889],
     ("total", 1): [666.0, 63.536224, 3.616429],
-    ("evaluate", 1): [0.119777, 2.307638],
-    ("profile", 1): [9.0, 14944.0, 2664.0, 9872.0],
-    ("served", 1): [666.0, 60.955627, 1.029183, 0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
-    ("aggregate", 2): [666.0, 62.914431, 2.676158, 666.0, 0.570191, 0.147938, 666.0, 0.006361, 0.001514],
-    ("aggregated_model", 1): [666.0, 62.914431, 2.676158],
-    ("state_entry", 1): [666.0, 0.006361, 0.001514],
-    ("control", 1): [666.0, 63.212615, -1.893785],
+    ("aggregate", 2): [666.0, 62.913682, 2.675764, 666.0, 0.569797, 0.147807, 666.0, 0.006349, 0.001512],
+    ("aggregated_model", 1): [666.0, 62.913682, 2.675764],
+    ("state_entry", 1): [666.0, 0.006349, 0.001512],
+    ("control", 1): [666.0, 63.213927, -1.892474],
     ("scaled", 1): [666.0, 6.248353, 1.295626],
-    ("average", 1): [666.0, 31.384017, 1.252278],
-    ("consensus", 1): [666.0, 76.110956, 0.911627],
     ("mixed", 1): [666.0, 61.121409, 1.67299],
-    ("training_loss", 1): [2.123234, 4.606203],
+    ("tensor_shapes", 1): [36.0, 4.0, 288.0, 8.0, 320.0, 10.0],
+    ("average", 1): [666.0, 31.380737, 1.251622],
+    ("consensus", 1): [666.0, 76.110628, 0.911955],
+    ("evaluate", 1): [0.119777, 2.307638],
+    ("profile", 2): [9.0, 14944.0, 2664.0, 9872.0],
+    ("served", 2): [666.0, 60.94125, 1.026149, 0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
+    ("infer", 3): [44.0, 96212.0],
 }
 
 

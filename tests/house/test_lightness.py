@@ -31,6 +31,7 @@ print("HEAVY", heavy)
         ["schema"],
         ["validate", "scenarios/smart-building.yaml", "topologies/smart-building.yaml"],
         ["show", "scenarios/smart-building.yaml", "--resolved"],
+        ["verify", "tests/oracles/network/p02_parking_lot.json"],
     ],
     ids=" ".join,
 )

@@ -15,6 +15,7 @@ from netfl.learning.aggregators.adaptive import FedAdagrad, FedAdam, FedAvgM, Fe
 from netfl.learning.aggregators.corrected import FedNova, Scaffold
 from netfl.learning.aggregators.private import NoisyMean
 from netfl.learning.aggregators.robust import Krum, Median, TrimmedMean
+from netfl.learning.fedmax import FedMax
 from netfl.learning.trainer import Adam, Sgd
 from netfl.randomness import Streams
 from netfl.store import Function, Recipe, Store, recipe
@@ -242,6 +243,7 @@ def test_corrections_refuse_trainers_that_their_formulas_do_not_hold_for() -> No
     assert "momentum to be 0, got 0.9" in str(Scaffold().unfit(Sgd(learning_rate=0.1, momentum=0.9)))
     assert "gradient descent" in str(FedNova().unfit(Adam()))
     assert "constant, got cosine" in str(Scaffold().unfit(Sgd(learning_rate=0.1, schedule="cosine")))
+    assert "round_decay to be 1" in str(Scaffold().unfit(FedMax(learning_rate=0.1, beta=1.0, round_decay=0.9)))
     assert Mean().unfit(Adam()) is None
 
 

@@ -598,6 +598,7 @@ def test_texts_that_are_wrong(tmp_path: Path) -> None:
 # --- the extra hf -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.extras
 def test_parquet(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -618,6 +619,7 @@ def test_parquet(tmp_path: Path) -> None:
         Parquet(path=str(tmp_path / "t.parquet"), label="y").load(STREAM)
 
 
+@pytest.mark.extras
 def test_a_local_folder_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("datasets")
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

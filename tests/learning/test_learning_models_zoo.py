@@ -322,5 +322,5 @@ def test_the_key_holds_the_code(outside: Path) -> None:
 
 
 def test_kinds() -> None:
-    assert len(MODELS.kinds()) == 14
+    assert len(MODELS.kinds()) == 17
     assert MODELS.find("wrn") is WideResNet

@@ -144,6 +144,7 @@ def test_natural_clients_hold_whole_owners() -> None:
         Natural().split(labels, 6, 1, STREAM, groups)
 
 
+@pytest.mark.extras
 def test_partitioners_of_flwr_datasets() -> None:
     pytest.importorskip("flwr_datasets")
     shards = Flwr(partitioner="IidPartitioner").split(LABELS, 40, 10, STREAM)

@@ -49,7 +49,7 @@ def networks(draw):
 
 
 EVENT = st.tuples(
-    st.sampled_from(["start", "start", "start", "finish", "finish", "abort", "hold", "release", "wait", "cap", "cap"]),
+    st.sampled_from(["start", "start", "start", "finish", "finish", "abort", "hold", "release", "wait", "cap", "cap", "resize"]),
     st.integers(0, 10**6),
     st.floats(0.01, 0.99),
 )
@@ -65,6 +65,10 @@ def test_rates_and_ends_are_exact_after_every_event(patience):
     check()
 
 
+def bottleneck_of(load):
+    return load.group.bottleneck if load.following else load.limiter
+
+
 def play(network, events, patience):
     amounts, exponents, paths = network
     shares = Shares(patience)
@@ -77,6 +81,7 @@ def play(network, events, patience):
     ]
     now, moving, held = 0.0, {}, {}
     rates = {}
+    spent = {}
     for kind, pick, amount in events:
         chosen = []
         if kind == "start":
@@ -91,8 +96,12 @@ def play(network, events, patience):
         elif kind == "cap" and moving:
             # A cap, often one that binds, or none; and 3 bits more to move.
             load = list(moving)[pick % len(moving)]
-            shares.change(load, now, cap_bps=math.inf if pick % 3 == 0 else 5 * amount, more_bits=3.0)
+            shares.change(load, now, cap_bps=math.inf if pick % 3 == 0 else 5 * amount, cause="cap", more_bits=3.0)
             moving[load] += 3.0
+        elif kind == "resize":
+            place = pick % len(amounts)
+            amounts = [*amounts[:place], 10 * amount, *amounts[place + 1 :]]
+            shares.resize(capacities[place], amounts[place], now)
         elif kind in ("abort", "hold") and moving:
             chosen = [list(moving)[pick % len(moving)]]
         elif kind in ("finish", "wait") and moving:
@@ -101,6 +110,13 @@ def play(network, events, patience):
             then = end if kind == "finish" else now + amount * (end - now)
             for load in moving:
                 moving[load] -= rates[load] * (then - now)
+                key = bottleneck_of(load)
+                so_far = spent.setdefault(load, {}).setdefault(key, [0.0, 0.0, 0.0])
+                so_far[0] += then - now
+                so_far[1] += rates[load] * (then - now)
+                if key != "cap":
+                    place = capacities.index(key)
+                    so_far[2] += rates[load] * (then - now) * paths[load.owner][0][place] / amounts[place]
             now = then
             if kind == "finish":
                 chosen = shares.take_finished(now)
@@ -114,6 +130,9 @@ def play(network, events, patience):
             left = moving.pop(load)
             assert shares.left_bits(load, now) == pytest.approx(left, rel=1e-9, abs=1e-9)
             assert shares.rate_bps(load) == 0
+            assert load.spent.keys() == {key for key, (seconds, _, _) in spent.get(load, {}).items() if seconds}
+            for key, so_far in load.spent.items():
+                assert so_far == pytest.approx(tuple(spent[load][key]), rel=1e-9, abs=1e-9)
             if kind == "hold":
                 held[load] = left
         shares.settle(now)
@@ -130,6 +149,19 @@ def play(network, events, patience):
         rates = dict(zip(moving, map(float, exact), strict=True))
         for load, rate in rates.items():
             assert shares.rate_bps(load) == pytest.approx(rate, rel=1e-9)
+            # What holds it back is its cap, or a full capacity on its way on which none is faster.
+            key = bottleneck_of(load)
+            if key == "cap":
+                assert rate == pytest.approx(load.cap_bps, rel=1e-9)
+            else:
+                place = capacities.index(key)
+                users = [
+                    (rates[other] / other.weight, takes[place] * exact[n])
+                    for n, (other, takes) in enumerate(zip(moving, costs, strict=True))
+                    if place in takes
+                ]
+                assert rate / load.weight == pytest.approx(max(speed for speed, _ in users), rel=1e-9)
+                assert float(sum(use for _, use in users)) == pytest.approx(float(offers[place]), rel=1e-9)
         assert max_min_rates(
             [float(x) for x in offers], [{p: float(c) for p, c in takes.items()} for takes in costs], [x.weight for x in moving]
         ) == (pytest.approx(list(rates.values()), rel=1e-9))

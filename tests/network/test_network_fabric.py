@@ -177,3 +177,52 @@ def test_progressive_filling_by_hand():
     assert max_min_rates([10, 6], [{0: 1, 1: 1}, {0: 1}, {1: 1}, {}]) == [3, 7, 3, float("inf")]
     # Weights 2 and 1, costs 1 and 3 of 10: level l with 2 l + 3 l = 10.
     assert max_min_rates([10], [{0: 1}, {0: 3}], [2, 1]) == [4, 2]
+
+
+def test_what_held_a_flow_back():
+    # As two sources of different latency, above: the near flow has the way to s, 8 Mbit/s, alone for 0.4 s (3.2 Mbit) and half of it for 1.2 s; the far one
+    # half of it for 1.2 s and then all of it for 0.4 s: 8 Mbit in 1.6 s, 5/8 of it.
+    env, topology, fabric = network(link("n", "m", 1e9, 0.1), link("f", "m", 1e9, 0.5), link("m", "s", 8e6))
+    near, far = (fabric.start(topology.route(name, "s"), 10**6) for name in "nf")
+    env.run()
+    for flow in (near, far):
+        assert flow.held == [("link", "ms up", pytest.approx(1.6), pytest.approx(8e6), pytest.approx(0.625))]
+
+
+def test_a_flow_held_first_by_one_link_and_then_by_another():
+    # Over 4 and then 6 Mbit/s: alone at 4 on its own first link. At 1 s a second flow joins on the second: 3 each until that one's 3 Mbit have moved, at
+    # 2 s; then 4 again until 8 Mbit are done: 4 + 3 + 1, at 2.25 s.
+    env, topology, fabric = network(link("a", "b", 4e6), link("c", "b", 1e9), link("b", "d", 6e6))
+    flow = fabric.start(topology.route("a", "d"), 10**6)
+    env.timeout(1.0).callbacks.append(lambda _: fabric.start(topology.route("c", "d"), 375_000))
+    env.run()
+    assert sorted(flow.held) == [
+        ("link", "ab up", pytest.approx(1.25), pytest.approx(5e6), pytest.approx(1.0)),
+        ("link", "bd up", pytest.approx(1.0), pytest.approx(3e6), pytest.approx(0.5)),
+    ]
+
+
+def test_airtime_of_a_cell_and_of_a_half_duplex_link():
+    # Rates 12 and 4 Mbit/s in a cell, 3 Mbit/s each: a quarter of the air for the one, three quarters for the other. Then the half-duplex link at 8, alone.
+    media = [Medium(name="cell")]
+    links = (link("a", "p", 12e6, medium="cell"), link("b", "p", 4e6, medium="cell"), link("h", "i", 8e6, duplex="half"))
+    env, topology, fabric = network(*links, media=media)
+    one, other, half = (fabric.start(topology.route(*ends), 375_000) for ends in (("a", "p"), ("b", "p"), ("i", "h")))
+    env.run()
+    assert one.held == [("medium", "cell", pytest.approx(1.0), pytest.approx(3e6), pytest.approx(0.25))]
+    assert other.held == [("medium", "cell", pytest.approx(1.0), pytest.approx(3e6), pytest.approx(0.75))]
+    assert half.held == [("link", "hi", pytest.approx(0.375), pytest.approx(3e6), pytest.approx(1.0))]
+
+
+def test_a_cell_of_frequency_division_has_airtime_for_each_direction():
+    # Up at 4 and down at 8 Mbit/s in one cell, 4 Mbit each. Frequency division: 1 s and 0.5 s. Time division: equal rates r with r / 4 + r / 8 = 1,
+    # 8/3 Mbit/s each, both done at 1.5 s.
+    for duplex, ends in (("full", [1.0, 0.5]), ("half", [1.5, 1.5])):
+        cell = Medium(name="cell", duplex=duplex)
+        env, topology, fabric = network(link("a", "p", 4e6, medium="cell"), link("b", "p", 8e6, medium="cell"), media=[cell])
+        assert finishes(env, topology, fabric, [("a", "p", 500_000, 0), ("p", "b", 500_000, 0)]) == pytest.approx(ends)
+
+
+def test_a_half_duplex_link_in_a_full_duplex_medium_is_refused():
+    with pytest.raises(ValueError, match="link 'ap' is half-duplex, and its medium 'cell' has airtime of its own for each direction"):
+        network(link("a", "p", 4e6, medium="cell", duplex="half"), media=[Medium(name="cell", duplex="full")])

@@ -62,6 +62,30 @@ def test_an_odd_message_has_a_short_last_packet():
     assert [tcp.wire_bytes(n) for n in (0, 1, 1448, 1449)] == [0, 53, 1500, 1553]
 
 
+def test_what_held_a_transfer_back():
+    # The transfer alone, above: 40 ms of set-up, two rounds of slow start with 10 and 20 packets, 48 ms on the link.
+    assert end_of(packets(70), link("a", "b")).held == [
+        ("set-up", "", pytest.approx(0.04), 0.0, 0.0),
+        ("slow start", "", pytest.approx(2 * 0.0412), pytest.approx(30 * 12_000), 0.0),
+        ("link", "ab up", pytest.approx(0.048), pytest.approx(40 * 12_000), pytest.approx(1.0)),
+    ]
+    # The lost packet, below: 61 packets on the link, and then 101.2 - 73.2 ms for the one that was lost.
+    transfer = end_of(packets(60), link("a", "b", loss_up=0.01), congestion_control="bbr", connection="kept", initial_window=1000)
+    assert [(wait.cause, wait.seconds) for wait in transfer.held] == [
+        ("link", pytest.approx(0.0732)),
+        ("last packet", pytest.approx(0.028)),
+    ]
+
+
+def test_what_held_a_transfer_back_over_two_attempts():
+    # Held at 0.03 s, in the set-up, until 0.53; a pause of 1 s; then as alone: 0.03 + 0.04 s of set-up.
+    transfer = end_of(packets(70), link("a", "b"), timelines={"ab": Timeline([0.03, 1.0])}, timeout=0.5)
+    assert transfer.stalled_s == pytest.approx(0.5)
+    assert {wait.cause: wait.seconds for wait in transfer.held} == {
+        "set-up": pytest.approx(0.07), "slow start": pytest.approx(0.0824), "link": pytest.approx(0.048), "pause": pytest.approx(1.0),
+    }  # fmt: skip
+
+
 def test_shares_go_as_one_over_the_round_trip_time():
     # Round trips 2 x 0.01 and 2 x 0.04 s plus the same packet times (0.12 ms on the access links' 100 Mbit/s, 1.2 ms at 10): 21.32 and 81.32 ms.
     # Windows as large as the message hold nothing back. Both start at 0 with kept connections; the near flow is silent for 10 ms, the far one for 40: the

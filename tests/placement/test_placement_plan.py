@@ -8,7 +8,7 @@ import pytest
 
 from netfl.errors import NetflError
 from netfl.placement import Hop, Node, Path, Placement, Profile, Tier, estimate
-from netfl.placement.plan import memory_shortages, piece_s
+from netfl.placement.plan import memory_shortages, node_s, piece_s
 from netfl.placement.planners import PLANNERS
 from netfl.placement.planners.baselines import DeviceOnly, Fixed, Upload
 from netfl.placement.planners.chain import Chain
@@ -99,10 +99,23 @@ def test_trap_7_a_node_without_flop_takes_the_time_of_its_bytes():
 def test_overhead_once_per_piece_and_none_for_the_input_alone():
     assert piece_s(PROFILE, SLOW, 0, 1) == 0
     assert piece_s(PROFILE, SLOW, 2, 2) == 0
-    # The roofline is of the piece: 12e6 operations against 1.1e5 bytes, one overhead.
+    # Each node has a roofline of its own, and the piece one overhead: 4e6 + 2e6 + 6e6 operations weigh more than their bytes.
     assert piece_s(PROFILE, SLOW, 0, 4) == pytest.approx(0.5 + 12)
-    # On the edge the bytes weigh more, and the piece's sum counts: 0.11 s, not the sum over nodes of their larger parts.
+    # On the edge the bytes weigh more: 2e4 + 1e4 + 8e4 at 1e6 B/s.
     assert piece_s(PROFILE, FAST, 0, 4) == pytest.approx(0.125 + 0.11)
+    # A node that computes and one that moves bytes do not overlap: 1 s and 0.5 s, where the roofline of the sum would give 1 s.
+    mixed = Profile(nodes=(node("x", "", 0, 0, 10), node("a", "x", 1e6, 0, 10), node("b", "a", 0, 5e5, 10)), sample_shape=(10,))
+    assert piece_s(mixed, SLOW, 0, 3) == pytest.approx(0.5 + 1.5)
+
+
+def test_measured_seconds_count_in_place_of_the_roofline():
+    measured = replace(PROFILE.nodes[1], measured_s=(("pi", 0.25), ("cloud", 0.0625)))
+    assert node_s(measured, replace(SLOW, device_class="pi")) == 0.25
+    # No such class: the roofline, 4e6 operations at 1e6 a second.
+    assert node_s(measured, replace(SLOW, device_class="other")) == 4
+    alone = replace(measured, flop=0.0, moved_bytes=0.0)
+    with pytest.raises(NetflError, match="'a' has no seconds for the device class 'other' of cam, only for pi, cloud"):
+        node_s(alone, replace(SLOW, device_class="other"))
 
 
 def test_device_only_upload_and_fixed():

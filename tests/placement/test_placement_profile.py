@@ -75,9 +75,9 @@ def test_trap_8_grouped_convolution_counts_each_group_alone():
 
 
 def test_trap_8_recurrent_layers_and_attention_are_counted_in_eval_mode():
-    lstm = trace(seeded(Recurrent), Recurrent.shape).nodes[1]
     # Four gates of 6 units, each reading 4 inputs and 6 states, over 5 steps: 2 * 24 * 10 * 5 = 2400.
-    assert lstm.flop == 2400
+    for tracer in ("torch.export", "torch.fx"):
+        assert node_of(trace(seeded(Recurrent), Recurrent.shape, tracer), "lstm").flop == 2400
 
     class Attention(nn.Module):
         def __init__(self) -> None:
@@ -88,9 +88,12 @@ def test_trap_8_recurrent_layers_and_attention_are_counted_in_eval_mode():
             return self.attention(x, x, x, need_weights=False)[0]
 
     frozen = seeded(Attention).requires_grad_(False)
-    attention = trace(frozen, (5, 8)).nodes[1]
+    attention = trace(frozen, (5, 8), "torch.fx").nodes[1]
     # Four projections 2 * 5 * 8 * 8 = 640 each, scores and mixture 2 * 5 * 5 * 8 = 400 each (two heads of 4).
     assert attention.flop == 4 * 640 + 2 * 400
+    # Export sees the calls within: the same products, and one operation a value for what the counter does not know.
+    exported = trace(frozen, (5, 8))
+    assert sum(node.flop for node in exported.nodes if node.op in ("linear", "scaled_dot_product_attention")) == 4 * 640 + 2 * 400
 
 
 def test_trap_13_profiling_neither_trains_nor_drops():
@@ -114,7 +117,7 @@ def test_trap_14_a_tied_weight_counts_once():
 
 
 def test_trap_15_nodes_without_a_tensor_are_dependencies_of_no_bytes():
-    profile = trace(seeded(Cnn), Cnn.shape)
+    profile = trace(seeded(Cnn), Cnn.shape, "torch.fx")
     size = node_of(profile, "size")
     assert (size.flop, size.moved_bytes, size.output_values, size.predecessors) == (0, 0, 0, ("mean",))
     assert node_of(profile, "view").predecessors == ("mean", "size")
@@ -127,7 +130,7 @@ def test_trap_15_a_tensor_that_only_its_shape_is_asked_of_does_not_cross():
             y = torch.relu(x)
             return (y + 1.0) * x.size(1)
 
-    profile = trace(Sized(), (4,))
+    profile = trace(Sized(), (4,), "torch.fx")
     assert [node.name for node in profile.nodes] == ["x", "relu", "add", "size", "mul"]
     assert profile.crossing(2) == ("relu",)
 
@@ -135,13 +138,15 @@ def test_trap_15_a_tensor_that_only_its_shape_is_asked_of_does_not_cross():
 def test_trap_15_a_chain_is_the_fallback_where_control_flow_stops_the_tracer():
     profile = trace(nn.Sequential(nn.Linear(4, 4), _Gate(), nn.Linear(4, 2)), (4,))
     assert [node.op for node in profile.nodes] == ["input", "Linear", "_Gate", "Linear"]
+    assert profile.tracer == "chain of children"
+    assert [note.split(":")[0] for note in profile.notes] == ["torch.export", "torch.fx"]
 
 
 class _Gate(nn.Module):
     """Branches on the length of the batch, which a tracer cannot but a fake tensor can follow."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * 2.0 if len(x.shape) == 2 and x.shape[0] > 0 else x
+        return x * 2.0 if x.shape[0] != 7 else x + x
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,47 @@ def test_what_cannot_be_traced_is_said(module: nn.Module, shape: tuple[int, ...]
         return
     with pytest.raises(NetflError, match=says):
         trace(module, shape)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_export_and_fx_count_the_same_and_name_layers_alike(kind: type[nn.Module]):
+    exported, traced = (trace(seeded(kind), kind.shape, tracer) for tracer in ("torch.export", "torch.fx"))
+    assert trace(seeded(kind), kind.shape) == exported
+    assert (exported.tracer, exported.notes) == ("torch.export", ())
+    assert exported.total_flop == traced.total_flop
+    assert exported.parameter_bytes == traced.parameter_bytes
+    # fx numbers further additions after the ones that depend on no sample, which are no nodes.
+    layers = [name for name in traced.index if traced.nodes[traced.index[name]].parameters and not name.startswith("add")]
+    assert [name for name in exported.index if exported.nodes[exported.index[name]].parameters and not name.startswith("add")] == layers
+
+
+def test_a_module_that_fx_cannot_follow_is_exported():
+    class Sorted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flip(1) if x.dim() == 2 and x.shape[1] == 4 else x * 2.0
+
+    assert [node.op for node in trace(Sorted(), (4,)).nodes] == ["input", "flip"]
+    with pytest.raises(NetflError, match="cannot trace Sorted"):
+        trace(Sorted(), (4,), "torch.fx")
+
+
+def test_a_shape_that_depends_on_values_is_said():
+    class Chosen(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[x > 0]
+
+    with pytest.raises(NetflError, match="depends on the sample's values"):
+        trace(Chosen(), (4,))
+
+
+@pytest.mark.parametrize("returned", ["dict", "tuple"])
+def test_a_module_that_returns_no_tensor_is_refused(returned: str):
+    class Many(nn.Module):
+        def forward(self, x: torch.Tensor) -> object:
+            return {"logits": x, "hidden": x * 2.0} if returned == "dict" else (x, x * 2.0)
+
+    with pytest.raises(NetflError, match=f"expected a module that returns one tensor, got one that returns a {returned}"):
+        trace(Many(), (4,))
 
 
 def test_samples_that_a_module_mixes_are_refused():
@@ -191,7 +237,7 @@ def test_trap_10_adding_to_a_number_in_place_overwrites_nothing():
             m += 1
             return functional.pad(x, (0, 1)).view(-1, m) * n
 
-    profile = trace(Counts(), (4,))
+    profile = trace(Counts(), (4,), "torch.fx")
     # `mul` reads the width before it was added to.
     assert node_of(profile, "mul").predecessors == ("view", "size")
 
@@ -262,7 +308,7 @@ def test_constants_are_no_nodes_and_their_parameters_count_with_the_reader():
     assert "positions" not in profile.index and "expand" not in profile.index
     # The class token is the first 8 values of the vector, the positions the next 7 * 8.
     assert node_of(profile, "cat").parameters == ((0, 8),)
-    assert node_of(profile, "add_1").parameters == ((8, 64),)
+    assert node_of(profile, "add").parameters == ((8, 64),)
 
 
 def test_in_place_nodes_keep_their_order():

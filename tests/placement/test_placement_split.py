@@ -180,7 +180,7 @@ class Spy(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.threads.append(torch.get_num_threads())
-        return x if x.shape[0] > 0 else -x
+        return x if x.shape[0] != 7 else x + x
 
 
 def test_trap_11_pieces_run_on_one_thread_which_is_given_back():

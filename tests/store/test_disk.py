@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -100,6 +101,13 @@ def test_a_store_of_another_version_or_a_broken_one_is_refused(tmp_path: Path) -
     (tmp_path / "three").write_text("a file")
     with pytest.raises(NetflError, match="cannot be used"):
         Disk(tmp_path / "three")
+
+
+def test_an_index_that_is_damaged_while_it_is_open_is_named(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    disk._index.execute("DROP TABLE facts")
+    with pytest.raises(NetflError, match=r"cannot be read: no such table.*NETFL_STORE"):
+        disk.fact(A)
 
 
 def test_a_full_disk_ends_the_keeping_and_not_the_run(
@@ -237,20 +245,25 @@ def test_a_run_whose_values_are_all_known_never_touches_a_tensor() -> None:
     assert lines[1][1].strip() == "[]"
 
 
-def test_a_killed_run_started_again_finds_what_it_had_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario = training_only(training__rounds=40, training__clients_per_round=4, model={"kind": "mlp", "hidden": [512, 256]})
-    path = tmp_path / "scenario.yaml"
-    path.write_text(json.dumps(scenario))
-    command = [sys.executable, "-m", "netfl", "run", str(path), "-q", "-o", str(tmp_path / "killed")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    log = tmp_path / "killed" / "log.txt"
-    while not (log.exists() and "round 12 " in log.read_text()):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+_KILLED = """
+import json, os, signal, sys
+from netfl import run
+from netfl.store import store
+
+if sys.argv[2] == "all":
+    store._WORTH = 0  # every forcing is written
+run(json.loads(sys.argv[1]), on_progress=lambda progress: progress.round < 12 or os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.parametrize("kept", ["all", "what is worth it"])
+def test_a_killed_run_started_again_finds_what_it_had_finished(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = training_only(training__rounds=20, training__clients_per_round=4)
+    command = [sys.executable, "-c", _KILLED, json.dumps(scenario), kept]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
     again = run(scenario).metrics
-    assert again["work"]["reused_clients"] >= 11 * 4
-    assert again["work"]["trained_clients"] > 0
+    if kept == "all":  # the twelve rounds are facts, and the twelfth model is on disk
+        assert again["work"] == {"trained_clients": 8 * 4, "reused_clients": 12 * 4, "speculated_clients": 0}
     monkeypatch.setenv("NETFL_STORE", str(tmp_path / "another"))
     assert run(scenario).metrics["trace_digest"] == again["trace_digest"]

@@ -98,6 +98,13 @@ def test_a_held_value_outlives_its_place_in_memory_and_a_dropped_one_is_computed
     assert store_.computed["double"] == 2
 
 
+def test_a_dataset_above_the_limit_is_loaded_once() -> None:
+    store_ = Store(limit_bytes=50_000)  # digits take 460,000
+    found = run(training_only(training__clients_per_round=4), store=store_).metrics
+    assert store_.computed["dataset"] == store_.computed["shards"] == 1
+    assert found["trace_digest"] == run(training_only(training__clients_per_round=4)).metrics["trace_digest"]
+
+
 def test_the_shelf_gives_room_back() -> None:
     _, function = counter()
     store_ = Store(limit_bytes=0)

@@ -35,7 +35,7 @@ def test_a_request_on_an_idle_network_takes_what_the_planner_adds_up(tmp_path: P
     bench = prepare(load(scenario))
     session = bench.session(None)
     workload: Any = bench.loaded.scenario.workloads["serving"]
-    expected = workload._plan(session, "node-1").estimate_s
+    expected = workload.first_plan(session, "node-1").estimate_s
     run(scenario, output=tmp_path / "out")
     latencies = rows(tmp_path / "out", "SELECT end_s - arrival_s, queue_s FROM requests WHERE outcome = 'answered'")
     assert len(latencies) > 3

@@ -19,6 +19,7 @@ from netfl.learning.partition import Iid
 from netfl.learning.trainer import FitJob, Sgd, fit_one_by_one
 from netfl.randomness import Streams
 from netfl.store import Store
+from netfl.trace import Trace
 from tests.workloads.small import training_only
 
 
@@ -149,6 +150,20 @@ def test_a_device_that_is_not_there_is_a_problem_of_the_scenario() -> None:
         "workloads.training.trainer.device",
         "device: cuda: torch finds no CUDA device; use cpu, or auto",
     )
+
+
+def test_a_full_disk_under_the_trace_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Trace.__init__
+
+    def begin_small(self: Trace, path: Path | None = None) -> None:
+        begin(self, path)
+        (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+        self.connection.execute(f"PRAGMA max_page_count={pages}")  # SQLite then says what it says of a full disk
+
+    monkeypatch.setattr(Trace, "__init__", begin_small)
+    with pytest.raises(RunError, match=r"the trace cannot be written: .*disk is full; make room"):
+        run(training_only(training__rounds=100), output=tmp_path / "out")
+    assert '"status": "failed"' in (tmp_path / "out" / "run.json").read_text()
 
 
 def diverging(**changes: object) -> str:
@@ -283,3 +298,13 @@ def test_selectors_train(selector: str, tmp_path: Path) -> None:
         assert [count for _, count in asked] == [4, 4]
     else:
         assert len(asked) >= 3
+
+
+def test_fedmax_moves_the_same_bytes(tmp_path: Path) -> None:
+    made = []
+    for name, trainer in (("fedavg", {"kind": "sgd"}), ("fedmax", {"kind": "fedmax", "beta": 2.0, "round_decay": 0.9})):
+        scenario = training_only(training__trainer={**trainer, "learning_rate": 0.1, "batch_size": 16})
+        report = run(scenario, output=tmp_path / name)
+        made.append(rows(tmp_path / name, "SELECT kind, payload_bytes, start_s, end_s FROM transfers ORDER BY transfer"))
+        assert report.metrics["training"]["training"]["accuracy"] > 0.15
+    assert made[0] == made[1]

@@ -17,6 +17,7 @@ from netfl.randomness import Streams
 from netfl.scenario import load, to_yaml
 from netfl.trace import Trace
 from netfl.world import Message, World
+from tests.report.test_explain import check_sums
 from tests.workloads.small import small
 from tests.world.test_world import PROFILE
 
@@ -63,6 +64,7 @@ def radios(**network: Any) -> dict[str, Any]:
 )
 def test_bytes_sent_are_delivered_or_wasted_or_in_flight(tmp_path: Path, network: dict[str, Any]) -> None:
     metrics = run(radios(**network), output=tmp_path / "out").metrics
+    assert check_sums(tmp_path / "out" / "run.db") > 10
     with sqlite3.connect(tmp_path / "out" / "run.db") as connection:
         rows = connection.execute(
             "SELECT link, source, kind, sent_bytes, delivered_bytes, wasted_bytes, in_flight_bytes FROM link_use"

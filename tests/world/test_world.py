@@ -181,11 +181,9 @@ def test_who_waits_for_a_send_finds_its_row_written() -> None:
 def test_a_send_that_ends_with_the_run_is_written_once() -> None:
     world = make()
     sending = world.send("a", "c", message(1_000_000))
-    # Stops at 1.3 s before that instant's events, with the transfer at its end but for rounding.
-    world.env.run(until=1.3)
-    if not sending.triggered:
-        while not sending.triggered:
-            world.env.step()
+    sending.callbacks.append(lambda _: None)  # somebody waits
+    while not sending.triggered:
+        world.env.step()
     assert not sending.processed
     world.finish("time")
     assert rows(world, "SELECT transfer, outcome, sent_bytes FROM transfers") == [(1, "delivered", 1_000_000)]
@@ -219,3 +217,25 @@ def test_a_send_without_a_route_leaves_nothing_under_way() -> None:
         world.send("alone", "c", message(1))
     world.finish("done")
     assert rows(world, "SELECT * FROM transfers") == []
+
+
+def test_a_send_for_which_nobody_waits_can_still_be_waited_for() -> None:
+    world = make()
+    first, second = world.send("a", "c", message(1_000_000)), world.send("a", "a", message(5))
+    ends = []
+
+    def process() -> Any:
+        yield world.sleep(5.0)
+        for event in (first, second, first | world.sleep(1.0), first & second):
+            yield event
+            ends.append(world.now)
+
+    world.env.process(process())
+    world.env.run()
+    world.finish("done")
+    assert first.processed and second.processed
+    assert ends == [5.0] * 4
+    assert rows(world, "SELECT transfer, end_s, outcome FROM transfers ORDER BY transfer") == [
+        (1, pytest.approx(1.3), "delivered"),
+        (2, 0.0, "delivered"),
+    ]

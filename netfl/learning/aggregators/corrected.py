@@ -70,6 +70,8 @@ class Scaffold(Aggregator):
 
     def unfit(self, trainer: object) -> str | None:
         """See `Aggregator`."""
+        if getattr(trainer, "round_decay", 1.0) != 1:
+            return "expected the trainer's round_decay to be 1: controls are gradients at one learning rate"
         return _plain_sgd(trainer, 0.0)
 
     def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Attention", "LastStep", "Normed", "Positions", "PreActivation", "Residual", "TokenEmbedding"]
+__all__ = ["Attention", "LastStep", "Normed", "Positions", "PreActivation", "Residual", "TableConvolution", "TokenEmbedding"]
 
 
 class Residual(nn.Module):
@@ -115,3 +115,27 @@ class LastStep(nn.Module):
         if self.recurrent is not None:
             x = self.recurrent(x)[0]
         return x[:, -1]
+
+
+class TableConvolution(nn.Module):
+    """A convolution without padding in which each map sees only the maps that a table names for it.
+
+    Args:
+        table: for each map, the maps before it that it sees; equally many for all.
+        kernel: side of the kernels.
+    """
+
+    def __init__(self, table: tuple[tuple[int, ...], ...], kernel: int) -> None:
+        super().__init__()
+        self.table = table
+        connections = len(table[0])
+        self.weight = nn.Parameter(torch.empty(len(table), connections, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(len(table)))
+        bound = 1 / math.sqrt(connections * kernel * kernel)  # that of torch's own convolutions
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, maps, H - kernel + 1, W - kernel + 1)."""
+        seen = x[:, [channel for row in self.table for channel in row]]
+        return functional.conv2d(seen, self.weight, self.bias, groups=len(self.table))

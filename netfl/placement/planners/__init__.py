@@ -40,6 +40,10 @@ PLANNERS = Family(
         "upload": "netfl.placement.planners.baselines:Upload",
         "fixed": "netfl.placement.planners.baselines:Fixed",
         "chain": "netfl.placement.planners.chain:Chain",
+        "mincut": "netfl.placement.planners.mincut:MinCut",
+        "memory_proportional": "netfl.placement.planners.proportional:MemoryProportional",
+        "simulate": "netfl.placement.planners.simulate:Simulate",
+        "milp": "netfl.placement.planners.milp:Milp",
     },
 )
 """The kinds of planner that a scenario can name."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from netfl.placement.plan import Path, Placement, Tier, crossing_bytes, place
+from netfl.placement.plan import Path, Placement, Tier, crossing_bytes, node_s, place
 from netfl.placement.profile import VALUE_BYTES, Profile
 
 __all__ = ["Chain"]
@@ -24,8 +24,8 @@ class Chain:
     Exact for prefix cuts. A model whose branches would best run on different tiers at once has better placements than any
     prefix cut. Equal estimates: most nodes on the earliest device.
 
-    Source: the segment form of Neurosurgeon's scan (Kang et al., ASPLOS 2017) over K tiers, O(K n^2); segments, because the
-    roofline of a piece is not the sum over its nodes and memory limits the piece.
+    Source: the segment form of Neurosurgeon's scan (Kang et al., ASPLOS 2017) over K tiers, O(K n^2); segments, because memory
+    limits the piece.
     """
 
     def plan(self, profile: Profile, path: Path, encoded_bytes: Callable[[int], int], result_bytes: int) -> Placement:
@@ -76,14 +76,9 @@ def _best_segments(pieces: Sequence[NDArray[np.float64]], hops: Sequence[NDArray
 
 def _time_matrix(profile: Profile, tier: Tier) -> NDArray[np.float64]:
     """`plan.piece_s` of nodes[start:stop] at [start, stop]; infinite where that is no piece or would not hold the input at 0."""
-    # Counts are whole numbers far below 2 ** 53, so differences of running sums are exact.
-    flop, moved_bytes = (
-        np.concatenate([[0.0], np.cumsum([getattr(node, field) for node in profile.nodes])]) for field in ("flop", "moved_bytes")
-    )
-    start, stop = np.indices((len(flop), len(flop)))
-    seconds: NDArray[np.float64] = tier.overhead_s + np.maximum(
-        (flop[None, :] - flop[:, None]) / tier.flop_per_s, (moved_bytes[None, :] - moved_bytes[:, None]) / tier.memory_bytes_per_s
-    )
+    until = np.concatenate([[0.0], np.cumsum([node_s(node, tier) for node in profile.nodes])])
+    start, stop = np.indices((len(until), len(until)))
+    seconds: NDArray[np.float64] = tier.overhead_s + (until[None, :] - until[:, None])
     seconds[np.maximum(start, 1) >= stop] = 0.0
     seconds[start > stop] = np.inf
     seconds[0, 0] = np.inf

@@ -1,0 +1,183 @@
+"""`netfl place`: planners side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netfl.cli.output import console, exits, print_json
+from netfl.errors import Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from netfl.studies.placing import Compared, Comparison, Group
+
+__all__ = ["place_command"]
+
+_OBJECTIVES = ("latency", "throughput", "energy")
+
+
+@click.command("place")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--planner",
+    "planners",
+    multiple=True,
+    default=("all",),
+    help="A kind (`netfl list planners`), or `all`. Repeatable.",
+    show_default=True,
+)
+@click.option("--objective", type=click.Choice(_OBJECTIVES), default="latency", help="What to be best at.", show_default=True)
+@click.option("--workload", help="Which serving workload, where there are several.")
+@click.option("-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a setting, as for `run`. Repeatable.")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw where the time goes into this file.")
+@click.option("--trust-code", is_flag=True, help="Let the scenario run code that it names.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def place_command(
+    file: Path,
+    planners: tuple[str, ...],
+    objective: Any,
+    workload: str | None,
+    overrides: tuple[str, ...],
+    png: Path | None,
+    trust_code: bool,
+    as_json: bool,
+) -> None:
+    """Compare where planners would run the nodes of a scenario FILE's model, and what each placement promises.
+
+    \b
+      netfl place scenarios/split-inference.yaml --planner all
+      netfl place FILE --planner mincut --planner upload --objective energy --png placements.png
+    """
+    with exits(as_json):
+        from netfl.studies.placing import compare
+
+        if png is not None and png.suffix.lower() != ".png":
+            raise ScenarioError(Problem(f"expected a name that ends in .png, got '{png}'", file="--png"))
+        found = compare(file, planners, objective, workload=workload, overrides=overrides, trust_code=trust_code)
+        if png is not None:
+            from netfl.report.placements import draw_placements
+
+            draw_placements([(_heading(found, group), _bars(group)) for group in found.groups], png)
+        if as_json:
+            print_json(_as_document(found))
+        else:
+            console().print(_tables(found))
+            if png is not None:
+                click.echo(f"\n{png}: where the time of one request goes", err=True)
+
+
+def _heading(found: Comparison, group: Group) -> str:
+    others = f" and {len(group.sources) - 1} like it" if len(group.sources) > 1 else ""
+    return f"{group.sources[0]}{others}: {' -> '.join(group.path.devices)}"
+
+
+def _tables(found: Comparison) -> Any:
+    from rich.console import Group as Together
+    from rich.markup import escape
+    from rich.table import Table
+
+    from netfl.units import format_bytes, format_duration, format_energy
+
+    nodes = found.profile.nodes
+    shown: list[Any] = [
+        f"{escape(found.scenario)}, workload {escape(found.workload)}: a model of {len(nodes)} nodes ({escape(nodes[0].name)} to {escape(nodes[-1].name)})"
+    ]
+    for group in found.groups:
+        table = Table(title=escape(_heading(found, group)), title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table.add_column("planner", overflow="fold")
+        table.add_column("runs", overflow="fold", ratio=1)
+        for column in ("estimate", "simulated", "gap", "at most", "energy", "sent", "planned in"):
+            table.add_column(column, justify="right", no_wrap=True)
+        failed = []
+        for row in group.rows:
+            if row.placement is None or row.figures is None or row.simulated_s is None:
+                failed.append(row)
+                continue
+            table.add_row(
+                escape(row.planner),
+                escape(_in_words(found, row)),
+                format_duration(row.figures.latency_s),
+                format_duration(row.simulated_s),
+                "" if row.gap is None else "best" if row.gap < 1e-6 else f"+{row.gap:.1%}",
+                _rate(row.figures.bottleneck_s),
+                format_energy(row.figures.energy_j),
+                format_bytes(row.figures.sent_bytes[0] if row.figures.sent_bytes else 0),
+                format_duration(row.planner_s),
+            )
+        shown += ["", table, *(f"[bold]{escape(row.planner)}[/bold]: {escape(row.error)}" for row in failed)]
+    shown += [
+        "",
+        f"estimate: one request on idle devices and links, added up; simulated: the same, simulated. gap: to the best {found.objective} of any placement "
+        "that fits. at most: requests a second of one device before something is always busy. energy: of one request, above idle. sent: over the "
+        "first hop. "
+        "planned in: CPU time on this machine.",
+    ]
+    return Together(*shown)
+
+
+def _rate(bottleneck_s: float) -> str:
+    return f"{1 / bottleneck_s:,.4g}/s" if bottleneck_s > 0 else ""
+
+
+def _in_words(found: Comparison, row: Compared) -> str:
+    """`sensor-1: _0 to _2 (3 nodes); cloud: the rest`."""
+    placement = row.placement
+    assert placement is not None
+    placed = placement.arranged(found.profile)
+    parts = []
+    for device, start, stop in placement.pieces:
+        first = max(start, 1)
+        if first < stop:
+            names = f"{placed.nodes[first].name} to {placed.nodes[stop - 1].name}" if stop - first > 1 else placed.nodes[first].name
+            parts.append(f"{device}: {'all' if (first, stop) == (1, placement.nodes) else names}")
+    return "; ".join(parts)
+
+
+def _bars(group: Group) -> list[tuple[str, list[tuple[str, float]], float]]:
+    """For each planner that found a placement: its name, the parts of its estimate, the simulated latency."""
+    bars = []
+    for row in group.rows:
+        if row.parts is None or row.simulated_s is None:
+            continue
+        devices = group.path.devices
+        parts = []
+        for k, seconds in enumerate(row.parts.compute_s):
+            parts.append((f"compute on {devices[k] if k else 'the device'}", seconds))
+            if k < len(row.parts.transmit_s):
+                parts.append((f"send to {devices[k + 1]}", row.parts.transmit_s[k]))
+        parts.append(("latency and answer", row.parts.propagation_s + row.parts.return_s))
+        bars.append((row.planner, parts, row.simulated_s))
+    return bars
+
+
+def _as_document(found: Comparison) -> dict[str, Any]:
+    groups = []
+    for group in found.groups:
+        rows = []
+        for row in group.rows:
+            entry: dict[str, Any] = {"planner": row.planner, "planner_s": row.planner_s, "error": row.error or None}
+            if row.placement is not None and row.figures is not None:
+                entry |= {
+                    "placement": row.placement.describe(),
+                    "labels": list(row.placement.labels),
+                    "estimate_s": row.figures.latency_s,
+                    "simulated_s": row.simulated_s,
+                    "gap": row.gap,
+                    "bottleneck_s": row.figures.bottleneck_s,
+                    "energy_j": row.figures.energy_j,
+                    "sent_bytes": list(row.figures.sent_bytes),
+                    "memory_bytes": list(row.figures.memory_bytes),
+                }
+            rows.append(entry)
+        groups.append({"sources": list(group.sources), "path": list(group.path.devices), "planners": rows})
+    return {
+        "schema_version": 1,
+        "success": True,
+        "scenario": found.scenario,
+        "workload": found.workload,
+        "objective": found.objective,
+        "nodes": [node.name for node in found.profile.nodes],
+        "groups": groups,
+    }

@@ -1,0 +1,246 @@
+"""What Crowdlearning is compared with: one server with everybody's data, and everybody with their own data alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import simpy
+from annotated_types import Ge
+
+from netfl.compute import Work
+from netfl.errors import NetflError, RunError
+from netfl.learning import values
+from netfl.learning.trainer import TRAINERS, Trainer
+from netfl.store import Recipe
+from netfl.trace import Evaluation, Round
+from netfl.units import Size
+from netfl.workloads.checks import missing_device, shortened, unmatched, unreachable
+from netfl.workloads.session import ModelFeed, Session, Setting, matching
+from netfl.workloads.sliced_batches import Wire, carry
+from netfl.world import Message, World
+
+__all__ = ["Centralised", "Standalone"]
+
+Process = Generator[Any, Any, Any]
+Problems = Iterator[tuple[tuple[str | int, ...], str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Centralised:
+    """Everybody sends their samples to the server, which trains alone.
+
+    Samples go as messages of the kind `update` with the label `data`, sealed by nobody.
+
+    Args:
+        epochs: passes over all data, if the trainer's `epochs` is 1.
+        trainer: what the server does in an epoch.
+        server: the device that trains.
+        clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
+        sample: bytes of one sample with its label on the wire; one byte a number and one for the label when not given.
+        evaluate_every: measure the model after every this many epochs, and after the last.
+    """
+
+    epochs: Annotated[int, Ge(1)]
+    trainer: Annotated[Trainer, TRAINERS]
+    server: str = "cloud"
+    clients: tuple[str, ...] = ()
+    sample: Size | None = None
+    evaluate_every: Annotated[int, Ge(1)] = 1
+
+    def problems(self, setting: Setting) -> Problems:
+        """What is wrong with these settings on that topology: (path below this workload, message) each."""
+        yield from _crowd_problems(self.clients, setting)
+        yield from missing_device("server", self.server, setting)
+        clients = matching(self.clients, setting.topology)
+        if self.server in clients:
+            yield ("clients",), f"the server '{self.server}' cannot be its own client"
+        yield from unreachable("server", clients, self.server, setting)
+
+    def model_problems(self, session: Session) -> Problems:
+        """What shows only once data and model are there: shards that cannot be dealt, a server that is too small."""
+        yield from _dealing_problems(self.clients, session)
+        yield from _memory_problems([self.server], _training(session, self.trainer, _num_train(session, self.clients)), session, "server")
+
+    role: ClassVar = "training"
+
+    @property
+    def ends(self) -> bool:
+        """After its last epoch."""
+        return True
+
+    def start(self, session: Session, name: str) -> Process:
+        """The process of the whole training."""
+        session.feeds[name] = ModelFeed(session.world.env, self.server)
+        return self._run(session, name)
+
+    def _run(self, session: Session, name: str) -> Process:
+        world, task, clients = session.world, session.task, matching(self.clients, session.world.topology)
+        model = values.initial_model(task.model, task.dataset, world.streams.stream("initial model"))
+        world.keep(self.server, name, 4 * task.num_parameters)
+        session.feeds[name].publish(0, model)
+        session.reached(_measured(session, name, 0, [model]))
+        sample_bytes = math.prod(task.facts.sample_shape) + 1 if self.sample is None else self.sample
+        samples = session.store.force(values.shard_samples(_shards(session, len(clients))))
+        sent = []
+        for client, count in zip(clients, samples, strict=True):
+            message = Message(kind="update", payload_bytes=count * sample_bytes, workload=name, label="data")
+            sent.append(world.env.process(carry(world, Wire(None, 0, 0.0), client, self.server, message)))
+        start_s = world.now
+        yield world.env.all_of(sent)
+        work = _training(session, self.trainer, sum(samples))
+        for epoch in range(1, self.epochs + 1):
+            yield from _until(world, self.server, world.compute(self.server, work, workload=name, label=f"epoch {epoch}"), name)
+            stream = world.streams.stream("fit", name, epoch)
+            model = values.total(model, values.fit(self.trainer, task.model, model, task.dataset, None, stream))
+            session.feeds[name].publish(epoch, model)
+            _record(session, name, epoch, start_s, 1)
+            start_s = world.now
+            if epoch % self.evaluate_every == 0 or epoch == self.epochs:
+                session.report(name, epoch, self.epochs, _measured(session, name, epoch, [model]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standalone:
+    """Everybody trains alone on their own data, and sends nothing. The accuracy is the mean over everybody's models.
+
+    Args:
+        epochs: passes over one's own data, if the trainer's `epochs` is 1.
+        trainer: what everybody does in an epoch.
+        clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
+        evaluate_every: measure the models after every this many epochs, and after the last.
+    """
+
+    epochs: Annotated[int, Ge(1)]
+    trainer: Annotated[Trainer, TRAINERS]
+    clients: tuple[str, ...] = ()
+    evaluate_every: Annotated[int, Ge(1)] = 1
+
+    def problems(self, setting: Setting) -> Problems:
+        """What is wrong with these settings on that topology: (path below this workload, message) each."""
+        yield from _crowd_problems(self.clients, setting)
+        mine = [name for name, workload in setting.workloads.items() if workload is self]
+        for name, workload in setting.workloads.items():
+            if getattr(workload, "role", None) == "serving" and getattr(workload, "model", None) in mine:
+                yield (), f"standalone training has no global model, which '{name}' would serve"
+
+    def model_problems(self, session: Session) -> Problems:
+        """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
+        yield from _dealing_problems(self.clients, session)
+        clients = matching(self.clients, session.world.topology)
+        yield from _memory_problems(clients, _training(session, self.trainer, self.trainer.batch_size), session, "clients")
+
+    role: ClassVar = "training"
+
+    @property
+    def ends(self) -> bool:
+        """After its last epoch."""
+        return True
+
+    def start(self, session: Session, name: str) -> Process:
+        """The process of the whole training."""
+        return self._run(session, name)
+
+    def _run(self, session: Session, name: str) -> Process:
+        world, task, clients = session.world, session.task, matching(self.clients, session.world.topology)
+        initial = values.initial_model(task.model, task.dataset, world.streams.stream("initial model"))
+        models = [initial for _ in clients]
+        shards = _shards(session, len(clients))
+        samples = session.store.force(values.shard_samples(shards))
+        session.reached(_measured(session, name, 0, [initial]))
+        for epoch in range(1, self.epochs + 1):
+            start_s = world.now
+            done = []
+            for index, client in enumerate(clients):
+                computing = world.compute(client, _training(session, self.trainer, samples[index]), workload=name, label=f"epoch {epoch}")
+                done.append(world.env.process(_until(world, client, computing, name)))
+                stream = world.streams.stream("fit", name, client, epoch)
+                fitted = values.fit(self.trainer, task.model, models[index], task.dataset, (shards, index), stream)
+                models[index] = values.total(models[index], fitted)
+            yield world.env.all_of(done)
+            _record(session, name, epoch, start_s, len(clients))
+            if epoch % self.evaluate_every == 0 or epoch == self.epochs:
+                session.report(name, epoch, self.epochs, _measured(session, name, epoch, models))
+
+
+def _crowd_problems(patterns: tuple[str, ...], setting: Setting) -> Problems:
+    if not setting.has_task:
+        yield (), "training needs `data` and `model` in the scenario"
+    yield from unmatched("clients", patterns, setting)
+    if not matching(patterns, setting.topology):
+        yield ("clients",), "no device matches: training has no clients"
+
+
+def _dealing_problems(patterns: tuple[str, ...], session: Session) -> Problems:
+    count = len(matching(patterns, session.world.topology))
+    try:
+        session.store.force(values.shard_samples(_shards(session, count)))
+    except (NetflError, ValueError) as error:
+        yield (), f"the data cannot be dealt to {count} clients: {error}"
+
+
+def _memory_problems(devices: Sequence[str], work: Work, session: Session, setting_name: str) -> Problems:
+    found = [
+        f"training needs {work.memory_bytes:,} bytes of memory on '{device}', which has {session.world.profile(device).memory_bytes:,}"
+        for device in devices
+        if work.memory_bytes > session.world.profile(device).memory_bytes
+    ]
+    yield from shortened((setting_name,), found)
+
+
+def _shards(session: Session, num_clients: int) -> Recipe:
+    return values.shards(session.task.dataset, session.task.partition, num_clients, session.world.streams.stream("partition"))
+
+
+def _num_train(session: Session, patterns: tuple[str, ...]) -> int:
+    try:
+        return sum(session.store.force(values.shard_samples(_shards(session, len(matching(patterns, session.world.topology))))))
+    except (NetflError, ValueError):
+        return 1
+
+
+def _training(session: Session, trainer: Trainer, num_samples: int) -> Work:
+    return session.task.training_work(num_samples, trainer.epochs, trainer.batch_size, trainer.steps(num_samples))
+
+
+def _until(world: World, device: str, event: simpy.Event, workload: str) -> Process:
+    """Wait for work on a device.
+
+    Raises:
+        RunError: the device is down for good.
+    """
+    while not event.triggered:
+        change_s = world.next_change_s(device)
+        if math.isfinite(change_s):
+            yield event | world.sleep(change_s - world.now)
+        elif world.is_up(device):
+            yield event
+        else:
+            raise RunError(f"workload '{workload}': '{device}' went down while it trained, and never comes back")
+
+
+def _record(session: Session, name: str, epoch: int, start_s: float, count: int) -> None:
+    session.world.trace.append(
+        Round(
+            workload=name, round=epoch, start_s=start_s, end_s=session.world.now, selected=count, accepted=count, aborted=0, failed=0,
+            version=epoch,
+        )
+    )  # fmt: skip
+
+
+def _measured(session: Session, name: str, epoch: int, models: Sequence[Recipe]) -> float:
+    """Measure models; their mean accuracy.
+
+    Raises:
+        RunError: a loss is not a number: training has diverged.
+    """
+    task = session.task
+    found = session.store.force_all([values.evaluate(task.model, model, task.dataset) for model in models])
+    accuracy = math.fsum(each.accuracy for each in found) / len(found)
+    loss = math.fsum(each.loss for each in found) / len(found)
+    if not math.isfinite(loss):
+        raise RunError(f"workload '{name}': the loss after epoch {epoch} is {loss}: training has diverged; lower `trainer.learning_rate`")
+    session.world.trace.append(Evaluation(workload=name, version=epoch, time_s=session.world.now, accuracy=accuracy, loss=loss))
+    return accuracy

@@ -1,0 +1,42 @@
+"""Whether both directions of a medium share its airtime."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from netfl.errors import ScenarioError
+from netfl.scenario import load_topology
+
+
+def written(folder: Path, media: object, *links: dict[str, str]) -> Path:
+    devices = {"server": {"profile": "edge-server", "tier": "cloud"}} | {f"phone-{i}": {"profile": "pi-4"} for i in range(len(links))}
+    radios = {f"radio-{i}": {"between": [f"phone-{i}", "server"], "medium": "cell"} | block for i, block in enumerate(links)}
+    path = folder / "cell.yaml"
+    path.write_text(yaml.safe_dump({"schema": 1, "name": "cell", "devices": devices, "media": {"cell": media}, "links": radios}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("media", "technologies", "duplex"),
+    [
+        ({}, ["lte", "5g_nsa_low"], "full"),
+        ({"duplex": "half"}, ["lte", "lte_cat4"], "half"),
+        ({}, ["5g_mmwave"], "half"),
+        ({}, ["lte", "5g_mmwave"], "half"),
+        ({}, ["wifi5_80"], "half"),
+        ({}, ["lte_m"], "half"),
+    ],
+)
+def test_cells_of_frequency_division_have_airtime_for_each_direction(
+    tmp_path: Path, media: dict[str, str], technologies: list[str], duplex: str
+) -> None:
+    built = load_topology(written(tmp_path, media, *({"technology": name} for name in technologies)))
+    assert built.topology.media["cell"].duplex == duplex
+
+
+def test_a_half_duplex_technology_cannot_be_in_a_full_duplex_cell(tmp_path: Path) -> None:
+    with pytest.raises(
+        ScenarioError, match="link 'radio-0' is half-duplex, and its medium 'cell' has airtime of its own for each direction"
+    ):
+        load_topology(written(tmp_path, {"duplex": "full"}, {"technology": "wifi5_80"}))
