@@ -34,7 +34,7 @@ DOORS = {
     "rich": {"cli", "report"},
     "torch": {"learning", "placement"},
     "sklearn": {"learning"},
-    "scipy": {"placement", "learning", "report"},
+    "scipy": {"placement", "learning", "report", "studies"},
     "dp_accounting": {"learning"},
     "PIL": {"learning"},
     "datasets": {"learning"},
