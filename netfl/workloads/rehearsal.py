@@ -114,6 +114,8 @@ class _Lengths(Store):
         name = wanted.function.name
         if name == "evaluate":
             return Evaluation(accuracy=0.0, loss=0.0)
+        if name == "losses":
+            return (0.0,) * len(wanted.arguments[0])
         if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset"):
             return self._real.force(wanted)
         raise NetflError(f"planner simulate cannot foresee the load of this scenario: '{name}' depends on what is trained")
