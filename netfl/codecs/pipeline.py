@@ -12,6 +12,7 @@ A stage may state more about itself than its protocol asks; what it does not sta
 - `unbiased_up_to`: None, or the largest magnitude up to which the mean of what is decoded is the value itself;
 - `epsilon_per_coordinate`: None, or the differential privacy that it spends on each value that it lets out; 0.0 of a selection
   that does not look at the values;
+- `most_kept(count)`: how many values it keeps at most, where `kept_count` depends on them; all of them;
 - `releases`: false, or true of a private selection whose values are noised already;
 - `momentum`: None, or the factor of a momentum that error feedback keeps for it;
 - `at_round(round_)`: the stage of that round, counted from 1;
@@ -275,7 +276,9 @@ class Pipeline:
         """How many of `count` values are let out at most."""
         for sparsifier in self._sparsifiers:
             kept = sparsifier.kept_count(count)
-            count = count if kept is None else kept
+            if kept is None:
+                kept = sparsifier.most_kept(count) if hasattr(sparsifier, "most_kept") else count
+            count = kept
         return count
 
     @property

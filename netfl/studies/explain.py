@@ -97,14 +97,6 @@ class _Refusing(Store):
         super().__init__(disk=disk, refuses=True)
         self._into = into
 
-    def find(self, wanted: Recipe) -> Any:
-        """See `Store`."""
-        self._note(wanted)
-        found = super().find(wanted)
-        if found is not None:
-            self._into.found[wanted.function.name] += 1
-        return found
-
     def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
         """See `Store`."""
         for each in wanted:
