@@ -16,6 +16,7 @@ from netfl.workloads.aggregation import Aggregation, Controls
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
 from netfl.workloads.known import Known
+from netfl.workloads.secure import SecureAggregation
 from netfl.workloads.selective import FLAG_BYTES, Selective, Uploads
 from netfl.world import Sending
 
@@ -55,10 +56,11 @@ class Outcome:
 class _Cohort:
     """The members of one round and what became of them."""
 
-    def __init__(self, goal: int, updates: dict[str, Recipe], count: int, complete: Any) -> None:
+    def __init__(self, goal: int, asked: list[str], updates: dict[str, Recipe], complete: Any) -> None:
         self.goal = goal
+        self.asked = asked
         self.updates = updates
-        self.pending = count
+        self.pending = len(asked)
         self.complete = complete
         self.closed = False
         self.arrivals: dict[str, tuple[float, Recipe]] = {}
@@ -99,6 +101,7 @@ class Hub:
         aggregator: what the hub makes of the updates.
         model: what it begins with.
         selective: which clients upload; None has all of them do so.
+        secure: how updates are masked; None sends them as the codecs make them.
         place: what tells this hub's random streams and labels from those of others; nothing for the server.
     """
 
@@ -117,6 +120,7 @@ class Hub:
         aggregator: Aggregator,
         model: Recipe,
         selective: Selective | None = None,
+        secure: SecureAggregation | None = None,
         place: tuple[str, ...] = (),
     ) -> None:
         world = training.world
@@ -134,6 +138,7 @@ class Hub:
         self._aggregation = Aggregation(aggregator, trainer, world, (training.name, *place), len(members))
         self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
         self._place = place
+        self._secure = secure
         self._uploads = None if selective is None else Uploads(selective, training.store)
         self._uplink = training.pipeline(uplink)
         self._feedback = training.settings.error_feedback and not self._uplink.lossless
@@ -195,7 +200,7 @@ class Hub:
             update = self.members[member].update(broadcast.decoded if own is None else own, number, offset)
             if update is not None:
                 updates[member] = update
-        cohort = _Cohort(min(self._per_round, len(selected)), updates, len(selected), self._world.env.event())
+        cohort = _Cohort(min(self._per_round, len(selected)), selected, updates, self._world.env.event())
         self._training.announce(number, updates)
         for member in selected:
             self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
@@ -243,7 +248,11 @@ class Hub:
         stream = self._world.streams.stream("uplink", training.name, member, number)
         decay = training.settings.residual_decay
         encoded = values.encode(pipeline, update, self._residuals.get(member), stream, self._feedback, decay)
-        upload_bytes = training.payload_bytes(pipeline, encoded) + (0 if self._controls is None else self._controls.payload_bytes)
+        if self._secure is None:
+            upload_bytes = training.payload_bytes(pipeline, encoded)
+        else:
+            upload_bytes = self._secure.payload_bytes(training.session.task.num_parameters, len(cohort.asked))
+        upload_bytes += 0 if self._controls is None else self._controls.payload_bytes
         training.released(member, pipeline)
         upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload

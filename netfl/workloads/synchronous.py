@@ -17,6 +17,7 @@ from netfl.units import Duration
 from netfl.workloads.checks import Found, aggregator_problems, check_positive
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.hub import Hub, num_asked
+from netfl.workloads.secure import SecureAggregation
 from netfl.workloads.selective import Selective
 from netfl.workloads.session import Session, Setting, matching
 
@@ -34,6 +35,7 @@ class Synchronous(Federated):
         selector: who takes part.
         aggregator: what the server makes of the updates.
         selective: which clients upload; all when left out.
+        secure_aggregation: count the bytes of updates that the server sees only the sum of; they take no codecs.
     """
 
     clients_per_round: Annotated[int, Ge(1)]
@@ -42,10 +44,17 @@ class Synchronous(Federated):
     selector: Annotated[Selector, SELECTORS] = field(default_factory=Uniform)
     aggregator: Annotated[Aggregator, AGGREGATORS] = field(default_factory=Mean)
     selective: Selective | None = None
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("deadline", self.deadline)
+        if self.secure_aggregation is not None and self.uplink:
+            raise ValueError("uplink: masked updates cannot be coded; `secure_aggregation.value_bits` says how many bits a value has")
+        if self.secure_aggregation is not None and self.aggregator.needs_each:
+            raise ValueError(
+                f"aggregator: {type(self.aggregator).__name__} looks at each update, and secure aggregation shows their sum alone"
+            )
 
     def problems(self, setting: Setting) -> Found:
         """See `Workload`."""
@@ -66,7 +75,7 @@ class Synchronous(Federated):
         server = Hub(
             training, self.server, training.clients, uplink=self.uplink, downlink=self.downlink, per_round=self.clients_per_round,
             asked=num_asked(self.clients_per_round, self.over_selection), deadline_s=self.deadline, selector=self.selector,
-            aggregator=self.aggregator, model=training.model, selective=self.selective,
+            aggregator=self.aggregator, model=training.model, selective=self.selective, secure=self.secure_aggregation,
         )  # fmt: skip
         training.begin()
         for number in range(1, self.rounds + 1):

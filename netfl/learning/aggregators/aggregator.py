@@ -56,6 +56,9 @@ class Aggregator(Protocol):
     uses_controls: ClassVar[bool] = False
     """Whether clients train with control variates: the state then holds the server's as `control`, (P,)."""
 
+    needs_each: ClassVar[bool] = False
+    """Whether it looks at each update, so that their sum is not enough."""
+
     draws: ClassVar[bool] = False
     """Whether it needs `Contributions.stream`."""
 

@@ -30,6 +30,7 @@ class NoisyMean(Aggregator):
     clip_norm: Annotated[float, annotated_types.Gt(0)]
     noise_multiplier: Annotated[float, annotated_types.Ge(0)]
 
+    needs_each: ClassVar[bool] = True
     draws: ClassVar[bool] = True
 
     def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -21,6 +21,8 @@ class Median(Aggregator):
 
     It needs three updates: the median of two is their mean, and bears nothing.
     """
+
+    needs_each: ClassVar[bool] = True
 
     @property
     def least_updates(self) -> int:
@@ -41,6 +43,8 @@ class TrimmedMean(Aggregator):
     Args:
         trim: the share of the updates that is left out at either end, rounded down; rounds must be large enough that it leaves out one.
     """
+
+    needs_each: ClassVar[bool] = True
 
     trim: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(0.5)] = 0.1
 
@@ -69,6 +73,8 @@ class Krum(Aggregator):
         wrong: how many updates may be wrong (f); a round needs 2 f + 2 + chosen.
         chosen: how many are averaged (m); more than one is Multi-Krum.
     """
+
+    needs_each: ClassVar[bool] = True
 
     wrong: Annotated[int, annotated_types.Ge(0)] = 1
     chosen: Annotated[int, annotated_types.Ge(1)] = 1
