@@ -138,9 +138,12 @@ class _Group:
 
 
 class _Bound(NamedTuple):
-    """How a class is bound: to what, since when and since which reading of its clock, and what it has spent by capacity before that."""
+    """How a class is bound: to what, of which amount, since when and since which reading of its clock, and what it has spent by capacity before
+    that.
+    """
 
     to: Capacity
+    amount: float
     since_s: float
     mark: float
     past: dict[Capacity, tuple[float, float, float]]
@@ -149,7 +152,7 @@ class _Bound(NamedTuple):
         """Seconds, service, and service over the capacity's amount at the time, by capacity until now."""
         seconds, service, part = self.past.get(self.to, (0.0, 0.0, 0.0))
         more = clock - self.mark
-        return self.past | {self.to: (seconds + (now_s - self.since_s), service + more, part + more / self.to.amount)}
+        return self.past | {self.to: (seconds + (now_s - self.since_s), service + more, part + more / self.amount)}
 
 
 class _Class:
@@ -182,7 +185,7 @@ class _Class:
         self.bottleneck = bottleneck
         self.binding = 0
         self.ahead = 0.0
-        self.bound = _Bound(bottleneck, 0.0, 0.0, {})
+        self.bound = _Bound(bottleneck, bottleneck.amount, 0.0, 0.0, {})
         # Tickets of the loads by which it stands in the three heaps of its bottleneck.
         self.offered_end = self.offered_rise = self.offered_fall = 0
         self.ends: list[tuple[float, int, Load]] = []
@@ -364,7 +367,7 @@ class Shares:
         for group in capacity.groups[capacity].classes if capacity in capacity.groups else ():
             # What it has spent at the amount of until now.
             clock = self._clock_of(group, now_s)
-            group.bound = _Bound(capacity, now_s, clock, group.bound.spent(now_s, clock))
+            group.bound = _Bound(capacity, amount, now_s, clock, group.bound.spent(now_s, clock))
         capacity.amount = amount
         stations = len(capacity.loads_at) if capacity.loads_at else 0
         capacity.offer = amount * stations**-capacity.exponent if capacity.exponent and stations else amount
@@ -536,7 +539,7 @@ class Shares:
                     bottleneck, level = capacity, capacity.level
             group = self._classes[key] = _Class(key, bottleneck)
             self._attach(group)
-            group.bound = _Bound(group.bottleneck, now_s, self._clock_of(group, now_s), {})
+            group.bound = _Bound(group.bottleneck, group.bottleneck.amount, now_s, self._clock_of(group, now_s), {})
         group.count += 1
         load.group = group
         for capacity, unit in zip(shared, weights, strict=False):
@@ -759,7 +762,7 @@ class Shares:
         clock = self._clock_of(group, now_s)
         bound = group.bound
         past = bound.spent(now_s, clock) if now_s > bound.since_s and group.following else bound.past
-        group.bound = _Bound(to, now_s, clock, past)
+        group.bound = _Bound(to, to.amount, now_s, clock, past)
         self._touch(group.bottleneck)
         self._detach(group)
         group.bottleneck = to

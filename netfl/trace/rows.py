@@ -250,12 +250,14 @@ class Outage:
         element_kind: device or link.
         start_s: when it went down.
         end_s: when it came back; the run's end if it did not.
+        reason: outage, or battery: it was empty.
     """
 
     element: str
     element_kind: str
     start_s: float
     end_s: float
+    reason: str = "outage"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
