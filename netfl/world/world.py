@@ -138,14 +138,7 @@ class World:
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
         """Do work on a device's processor; the event succeeds with the `Computing` when it has ended."""
-        processor = self._processors.get(device)
-        if processor is None:
-            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
-            announce = None if supply is None else supply.computes
-            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
-            if supply is not None:
-                supply.tell(processor.recheck)
-        job = processor.submit(work)
+        job = self._processor(device).submit(work)
         computing = Computing(self.env, job)
 
         def ended(_: simpy.Event) -> None:
@@ -159,6 +152,16 @@ class World:
 
         job.done.callbacks.append(ended)
         return computing
+
+    def _processor(self, device: str) -> Processor:
+        processor = self._processors.get(device)
+        if processor is None:
+            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
+            announce = None if supply is None else supply.computes
+            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
+            if supply is not None:
+                supply.tell(processor.recheck)
+        return processor
 
     def sleep(self, seconds: float) -> simpy.Event:
         """Let simulated time pass; what is to come after infinitely many seconds never does."""
@@ -249,7 +252,7 @@ class World:
 
     def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
         """Write down work that was rehearsed, as one row that ends now."""
-        self._processors[device].book(busy_s, work.memory_bytes)
+        self._processor(device).book(busy_s, work.memory_bytes)
         if device in self._supplies:
             profile = self._profiles[device]
             self._supplies[device].take((profile.busy_w - profile.idle_w) * busy_s)
