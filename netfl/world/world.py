@@ -96,7 +96,6 @@ class World:
         self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._profiles = profiles
         self._timelines = {} if always_up else _timelines(topology, streams)
         self._supplies = {} if always_up else _supplies(self.env, topology, profiles, self._timelines)
         self._timelines |= self._supplies
@@ -153,16 +152,6 @@ class World:
         job.done.callbacks.append(ended)
         return computing
 
-    def _processor(self, device: str) -> Processor:
-        processor = self._processors.get(device)
-        if processor is None:
-            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
-            announce = None if supply is None else supply.computes
-            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
-            if supply is not None:
-                supply.tell(processor.recheck)
-        return processor
-
     def sleep(self, seconds: float) -> simpy.Event:
         """Let simulated time pass; what is to come after infinitely many seconds never does."""
         return self.env.event() if seconds == math.inf else self.env.timeout(seconds)
@@ -192,7 +181,7 @@ class World:
 
     def busy_s(self, device: str) -> float:
         """Processor seconds of a device so far, whole steps of work in progress included."""
-        return self._processors[device].busy_s()
+        return self._processor(device).busy_s()
 
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
@@ -276,6 +265,16 @@ class World:
         self._record_devices(radio_j)
         self.trace.append(RunEnd(simulated_s=self.now, reason=reason))
         self.trace.flush()
+
+    def _processor(self, device: str) -> Processor:
+        processor = self._processors.get(device)
+        if processor is None:
+            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
+            announce = None if supply is None else supply.computes
+            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
+            if supply is not None:
+                supply.tell(processor.recheck)
+        return processor
 
     def _ended(self, sending: Sending) -> None:
         del self._sendings[sending.number]
