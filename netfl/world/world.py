@@ -217,7 +217,8 @@ class World:
     ) -> None:
         """Write down transfers that were rehearsed, as one row that ends now: all of them arrived, or all are under way.
 
-        The message's payload is that of all of them; every byte crossed every hop of the route.
+        The message's payload is that of all of them; every byte crossed every hop of the route. What is not latency of that time is a wait
+        `rehearsed`: their bits moved, or something else did.
         """
         self._sent += 1
         route = self.topology.route(source, destination)
@@ -238,6 +239,11 @@ class World:
                 latency_s=latency_s, stalled_s=0.0,
             )
         )  # fmt: skip
+        rest_s = self.now - start_s - latency_s
+        if rest_s > 0:
+            self.trace.append(
+                Wait(transfer=self._sent, cause="rehearsed", element="", seconds=rest_s, share=0.0, rate_bps=8 * sent_bytes / rest_s)
+            )
 
     def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
         """Write down work that was rehearsed, as one row that ends now."""
