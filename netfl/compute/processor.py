@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import simpy
@@ -59,12 +60,16 @@ class Processor:
         env: the event loop.
         profile: what the device can do.
         uptime: when it is up; while it is down its work stands still.
+        announce: called with whether there is work, when that changes; None for nobody.
     """
 
-    def __init__(self, env: simpy.Environment, profile: DeviceProfile, uptime: Uptime) -> None:
+    def __init__(
+        self, env: simpy.Environment, profile: DeviceProfile, uptime: Uptime, announce: Callable[[bool], None] | None = None
+    ) -> None:
         self.profile = profile
         self._env = env
         self._uptime = uptime
+        self._announce = announce
         self._queue: deque[Job] = deque()
         self._stint_start_s = 0.0
         self._stint_steps = 0
@@ -79,6 +84,8 @@ class Processor:
         self._queue.append(job)
         if len(self._queue) == 1:
             self._begin()
+            if self._announce is not None:
+                self._announce(True)
         elif self._stint_steps > 1:
             self._cut_stint()
         return job
@@ -93,6 +100,11 @@ class Processor:
         if not self._queue:
             return self._finished_s
         return self._finished_s + self._steps_ended(at_least=0) * self._queue[0].step_s
+
+    def recheck(self) -> None:
+        """When it is up is not what was foreseen: the stint in progress ends at another time."""
+        if self._queue:
+            self._end_stint_after(self._stint_steps)
 
     def _begin(self) -> None:
         job = self._queue[0]
@@ -155,3 +167,5 @@ class Processor:
             job.done.succeed(job)
         if self._queue:
             self._begin()
+        elif self._announce is not None:
+            self._announce(False)

@@ -95,6 +95,9 @@ class Datagram:
             yield f"no link has a datagram radio: {known}"
         if self.sub_bands and all(band.duty_cycle == 1 for radio in radios.values() for band in radio.sub_bands):
             yield "sub_bands are set, and no link has a radio with a duty cycle (LoRaWAN)"
+        with_battery = [site.name for site in topology.sites.values() if site.battery is not None]
+        if with_battery:
+            yield f"'{with_battery[0]}' has a battery: what frames draw from one is not modelled, expected network fluid or tcp"
         media: dict[str, set[str]] = {}
         for link in topology.links.values():
             radio = radios.get(link.name)

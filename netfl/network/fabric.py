@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import simpy
 
+from netfl.network.battery import Supply
 from netfl.network.clocks import Capacity, Load, Path, Shares
 from netfl.network.outages import ALWAYS_UP, Availability, Timeline
 from netfl.network.topology import Hop, Route, Topology
@@ -230,7 +231,7 @@ class _Bell(simpy.Event):
 class _Element:
     """A site or link with outages, or a link's direction whose rate is sometimes 0, as far as flows cross it now."""
 
-    __slots__ = ("_epoch", "flows", "name", "timeline", "up")
+    __slots__ = ("_epoch", "flows", "name", "radiated_j", "supply", "timeline", "up")
 
     def __init__(self, name: str, timeline: Availability) -> None:
         self.name = name
@@ -238,6 +239,9 @@ class _Element:
         self.up = True
         self.flows: dict[int, Flow] = {}
         self._epoch = 0
+        # Of a device with a battery: what its radios drew for flows that move no more.
+        self.supply = timeline if isinstance(timeline, Supply) else None
+        self.radiated_j = 0.0
 
 
 class _Varying:
@@ -294,6 +298,14 @@ class Fabric:
         self._settling = False
         self._waking = False
         self._moving: dict[int, Flow] = {}
+        # Devices with a battery: which of them look after each solve, and what a bit on a route costs each in energy.
+        self._looking: dict[str, Supply] = {}
+        self._joules: dict[tuple[str, Route], float] = {}
+        self._supplied = False
+        for element in self._elements.values():
+            if element.supply is not None:
+                self._supplied = True
+                element.supply.connect(self)
 
     def start(
         self,
@@ -347,6 +359,65 @@ class Fabric:
         if hop.rates is not None and hop.rates.at(now) == 0:
             return False
         return all(self.availability(name).up_at(now) for name in (hop.link.name, hop.source, hop.destination))
+
+    # What a device with a battery asks for (`netfl.network.battery.Radio`).
+
+    def radio_j(self, name: str) -> float:
+        """What the radios of a device with a battery have drawn so far."""
+        element, now = self._elements[name], self.env.now
+        drawn = element.radiated_j
+        for number, flow in element.flows.items():
+            if number in self._moving:
+                assert flow._load is not None
+                drawn += self._joules_a_bit(name, flow.route) * self._shares.metered_bits(flow._load, now)
+        return drawn
+
+    def radio_w(self, name: str) -> float:
+        """What they draw at the rates of the last solve."""
+        drawn = 0.0
+        for number, flow in self._elements[name].flows.items():
+            if number in self._moving:
+                assert flow._load is not None
+                drawn += self._joules_a_bit(name, flow.route) * self._shares.rate_bps(flow._load)
+        return drawn
+
+    def is_crossed(self, name: str) -> bool:
+        """Whether any flow goes through a device with a battery."""
+        return bool(self._elements[name].flows)
+
+    def tell_of_rates(self, name: str, told: bool) -> None:
+        """Whether a device's supply looks after each solve."""
+        if told:
+            supply = self._elements[name].supply
+            assert supply is not None
+            self._looking[name] = supply
+        else:
+            self._looking.pop(name, None)
+
+    def recheck(self, name: str) -> None:
+        """A battery has changed what was foreseen of a device's availability."""
+        element = self._elements[name]
+        if element.flows:
+            up = element.timeline.up_at(self.env.now)
+            element._epoch += 1
+            self._note(element.timeline.next_change_s(self.env.now), _CHANGE, element._epoch, element)
+            if up != element.up:
+                self._turn(element, up)
+            if not self._settling:
+                self._arm()
+
+    def _joules_a_bit(self, name: str, route: Route) -> float:
+        found = self._joules.get((name, route))
+        if found is None:
+            found = 0.0
+            for hop in route.hops:
+                link = hop.link
+                if name == hop.source:
+                    found += (link.transmit_w if hop.forward else link.b_transmit_w) * link.duty_cycle / hop.rate_bps
+                elif name == hop.destination:
+                    found += (link.b_receive_w if hop.forward else link.receive_w) * link.duty_cycle / hop.rate_bps
+            self._joules[name, route] = found
+        return found
 
     @property
     def moved_bits(self) -> dict[tuple[str, bool], float]:
@@ -463,6 +534,10 @@ class Fabric:
         self._shares.remove(flow._load, self.env.now)
         # Taken away, it is at rest: `metered` is all that moved of it.
         self._ways[flow.route].metered_bits += flow._load.metered
+        if self._supplied:
+            for element in flow._elements:
+                if isinstance(element, _Element) and element.supply is not None:
+                    element.radiated_j += self._joules_a_bit(element.name, flow.route) * flow._load.metered
         flow._load.metered = 0.0
         self._settle_later()
 
@@ -513,6 +588,8 @@ class Fabric:
             element.up = element.timeline.up_at(now)
             element._epoch += 1
             self._note(element.timeline.next_change_s(now), _CHANGE, element._epoch, element)
+            if element.supply is not None:
+                self._looking[element.name] = element.supply
         element.flows[flow._number] = flow
         flow._down += not element.up
 
@@ -520,8 +597,12 @@ class Fabric:
         now = self.env.now
         if not element.flows:
             return
-        element.up = up = not element.up
         self._note(element.timeline.next_change_s(now), _CHANGE, element._epoch, element)
+        self._turn(element, not element.up)
+
+    def _turn(self, element: _Element, up: bool) -> None:
+        """It has gone down, or has come back: let its flows wait, or go on."""
+        element.up = up
         for flow in list(element.flows.values()):
             flow._down += -1 if up else 1
             if up and flow._down == 0:
@@ -631,7 +712,11 @@ class Fabric:
     def _settle(self, event: simpy.Event) -> None:
         self._settling = False
         self._shares.settle(self.env.now)
-        self._arm()
+        if self._looking:
+            for supply in list(self._looking.values()):
+                supply.look()
+        if not self._settling:
+            self._arm()
 
     # Capacities.
 

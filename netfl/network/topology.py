@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import networkx as nx
 
 from netfl.errors import NoRouteError
+from netfl.network.battery import Battery
 from netfl.network.outages import Outages
 from netfl.network.variation import Rates
 from netfl.parts import nearest
@@ -41,6 +42,7 @@ class Site:
         name: unique among the sites.
         tier: how near it is to the edge of the network.
         outages: when it is down; None if never.
+        battery: what it lives on; None if that never runs out.
         label: what people call it; need not be unique.
         latitude: degrees north; None if unknown.
         longitude: degrees east; None if unknown.
@@ -51,6 +53,7 @@ class Site:
     name: str
     tier: Literal["device", "gateway", "edge", "cloud"] = "device"
     outages: Outages | None = None
+    battery: Battery | None = None
     label: str = ""
     latitude: float | None = None
     longitude: float | None = None

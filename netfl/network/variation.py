@@ -61,6 +61,11 @@ class Rates:
         return self._bits[-1] / self._length_s
 
     @property
+    def most_bps(self) -> float:
+        """The highest rate."""
+        return max(self._values)
+
+    @property
     def has_gaps(self) -> bool:
         """Whether the rate is ever 0."""
         return not all(self._values)

@@ -79,7 +79,7 @@ class Bench:
         scenario, topology = self.loaded.scenario, self.loaded.built.topology
         if idle:
             topology = Topology(
-                [replace(site, outages=None) for site in topology.sites.values()],
+                [replace(site, outages=None, battery=None) for site in topology.sites.values()],
                 [replace(link, outages=None) for link in topology.links.values()],
                 topology.media.values(),
                 topology.name,

@@ -74,7 +74,7 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
             if name in sites:
                 found.append((path, f"device '{name}' is named twice", ""))
             sites[name] = Site(
-                name=name, tier=block.tier, outages=block.outages, label=block.label,
+                name=name, tier=block.tier, outages=block.outages, battery=block.battery, label=block.label,
                 latitude=block.latitude, longitude=block.longitude, x_km=block.x_km, y_km=block.y_km,
             )  # fmt: skip
             if profile is not None:

@@ -12,6 +12,7 @@ from netfl.compute import DeviceProfile
 from netfl.learning.data import DATA, DataSource
 from netfl.learning.models import MODELS, Model
 from netfl.learning.partition import PARTITIONS, Iid, Partition
+from netfl.network.battery import Battery
 from netfl.network.outages import OUTAGES, Outages
 from netfl.network.topology import Routing
 from netfl.network.transport import TRANSPORTS, Fluid, TransportPart
@@ -37,6 +38,7 @@ class DeviceBlock:
         profile: name of a device profile (`netfl list devices`), or a block of its figures.
         tier: what it is in the network; end devices train and ask.
         outages: when it is down; never when absent.
+        battery: what it lives on; it never runs out when absent.
         label: what people call it, for pictures and tables.
         latitude: degrees north, for pictures.
         longitude: degrees east, for pictures.
@@ -47,6 +49,7 @@ class DeviceBlock:
     profile: str | DeviceProfile
     tier: Literal["device", "gateway", "edge", "cloud"] = "device"
     outages: Annotated[Outages, OUTAGES] | None = None
+    battery: Battery | None = None
     label: str = ""
     latitude: Annotated[float, Ge(-90), Le(90)] | None = None
     longitude: Annotated[float, Ge(-180), Le(180)] | None = None

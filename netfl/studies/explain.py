@@ -17,6 +17,7 @@ from netfl.randomness import Stream
 from netfl.scenario import Loaded
 from netfl.scenario.build import prepare
 from netfl.store import Disk, MissingValueError, Recipe, Store
+from netfl.studies.run import NOTHING_LEFT
 from netfl.workloads import Progress
 
 __all__ = ["Replay", "differences", "replay"]
@@ -144,10 +145,10 @@ def replay(loaded: Loaded, disk: Disk, *, trust_code: bool = False) -> Replay:
     try:
         bench = prepare(loaded.single(), _Refusing(disk, found), trust_code=trust_code)
         session = bench.session(None, round_ended)
-        env, stopped = session.world.env, session.stopped
-        while not stopped.processed:
-            env.step()
-        session.finish(str(stopped.value))
+        world, stopped = session.world, session.stopped
+        while not stopped.processed and world.step():
+            pass
+        session.finish(str(stopped.value) if stopped.processed else NOTHING_LEFT)
     except MissingValueError as missing:
         recipe: Recipe = missing.args[0]
         found.missing = recipe.key

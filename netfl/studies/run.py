@@ -33,6 +33,8 @@ __all__ = ["DiskFullError", "Interrupt", "InterruptedRunError", "Run", "new_run_
 
 _LOG = logging.getLogger("netfl")
 _STEPS_BETWEEN_LOOKS = 2000
+NOTHING_LEFT = "nothing can happen any more"
+"""Why a run ended in which everything waits for what never comes: devices whose batteries are empty for good."""
 
 
 class DiskFullError(RunError):
@@ -230,11 +232,12 @@ def _key(store: Store) -> str | None:
 
 def _go(session: Session, looks: _Looks) -> str:
     """Let simulated time pass until the run ends; the reason why it did."""
-    env, stopped = session.world.env, session.stopped
+    world, stopped = session.world, session.stopped
     steps = 0
     looks.interrupt.running = True
     while not stopped.processed:
-        env.step()
+        if not world.step():
+            return NOTHING_LEFT
         steps += 1
         if looks.interrupt.requested:
             raise KeyboardInterrupt

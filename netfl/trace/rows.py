@@ -90,7 +90,8 @@ class Wait:
     Args:
         transfer: its number.
         cause: link or medium (the capacity that was its bottleneck), set-up (of a connection), slow start, window (a congestion window that losses
-            cut), last packet (lost, and late) or pause (between attempts). Of a datagram transfer, for the frame that ended it: earlier frames
+            cut), last packet (lost, and late) or pause (between attempts). Of a row that stands for several
+            rehearsed transfers: rehearsed (their bits moved, or it was another's turn). Of a datagram transfer, for the frame that ended it: earlier frames
             (the first radio was busy with them), queue, duty cycle, airtime, acknowledgement (waited for).
         element: the link (with its direction if each has a capacity of its own), the medium or the air; empty for the other causes.
         seconds: for how long, over all attempts.
@@ -250,12 +251,14 @@ class Outage:
         element_kind: device or link.
         start_s: when it went down.
         end_s: when it came back; the run's end if it did not.
+        reason: outage, or battery: it was empty.
     """
 
     element: str
     element_kind: str
     start_s: float
     end_s: float
+    reason: str = "outage"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

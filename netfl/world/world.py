@@ -6,15 +6,17 @@ writes to the trace what its verbs did, and at the end what every link and devic
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import simpy
 
 from netfl.compute import DeviceProfile, Job, Processor, Work
+from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
 from netfl.network.outages import ALWAYS_UP, Timeline
-from netfl.network.topology import Route, Topology
+from netfl.network.topology import Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
 from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace, Wait
@@ -76,7 +78,7 @@ class World:
         transport: how transfers behave.
         streams: the run's random streams.
         trace: where the rows go.
-        always_up: whether outages are left out.
+        always_up: whether outages and batteries are left out.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class World:
         self.streams = streams
         self.trace = trace
         self._timelines = {} if always_up else _timelines(topology, streams)
+        self._supplies = {} if always_up else _supplies(self.env, topology, profiles, self._timelines)
+        self._timelines |= self._supplies
         fabric = Fabric(self.env, topology, self._timelines)
         self._transport = transport.connect(self.env, fabric, topology, streams)
         self._profiles = {name: profiles[name] for name in topology.sites}
@@ -149,8 +153,16 @@ class World:
         return computing
 
     def sleep(self, seconds: float) -> simpy.Event:
-        """Let simulated time pass."""
-        return self.env.timeout(seconds)
+        """Let simulated time pass; what is to come after infinitely many seconds never does."""
+        return self.env.event() if seconds == math.inf else self.env.timeout(seconds)
+
+    def step(self) -> bool:
+        """Let the next event happen; whether there was one."""
+        try:
+            self.env.step()
+        except simpy.core.EmptySchedule:
+            return False
+        return True
 
     # --- what workloads may ask ---------------------------------------------------------------------------------------------
 
@@ -159,8 +171,9 @@ class World:
         return self._timelines.get(device, ALWAYS_UP).up_at(self.now)
 
     def next_change_s(self, device: str) -> float:
-        """When the device next goes down or comes back; infinity if never."""
-        return self._timelines.get(device, ALWAYS_UP).next_change_s(self.now)
+        """When a device next goes down or comes back; infinity if never. Of a device whose battery holds out: an instant before which it does not."""
+        supply = self._supplies.get(device)
+        return self._timelines.get(device, ALWAYS_UP).next_change_s(self.now) if supply is None else supply.earliest_change_s()
 
     def profile(self, device: str) -> DeviceProfile:
         """What a device can compute."""
@@ -175,9 +188,14 @@ class World:
         self._storage_bytes[device][name] = num_bytes
 
     def next_change_of_s(self, route: Route) -> float:
-        """When a site or link on a route next goes down or comes back; infinity if never."""
-        names = [*route.devices, *(hop.link.name for hop in route.hops)]
-        return min(self._timelines.get(name, ALWAYS_UP).next_change_s(self.now) for name in names)
+        """When a site or link on a route next goes down or comes back; infinity if never. Of batteries, an instant before which they cannot decide
+        anything: now, if one of them harvests more than its device draws at idle.
+        """
+        if any(name in self._supplies and self._supplies[name].may_overflow for name in route.devices):
+            return self.now
+        links = [hop.link.name for hop in route.hops]
+        changes = [self.next_change_s(name) for name in route.devices]
+        return min(*changes, *(self._timelines.get(name, ALWAYS_UP).next_change_s(self.now) for name in links), math.inf)
 
     def all_up(self, route: Route) -> bool:
         """Whether all sites and links on a route are up now."""
@@ -199,7 +217,8 @@ class World:
     ) -> None:
         """Write down transfers that were rehearsed, as one row that ends now: all of them arrived, or all are under way.
 
-        The message's payload is that of all of them; every byte crossed every hop of the route.
+        The message's payload is that of all of them; every byte crossed every hop of the route. What is not latency of that time is a wait
+        `rehearsed`: their bits moved, or something else did.
         """
         self._sent += 1
         route = self.topology.route(source, destination)
@@ -207,6 +226,11 @@ class World:
         _add(carried, (sent_bytes, sent_bytes, 0, 0) if delivered else (sent_bytes, 0, 0, sent_bytes))
         self._bytes_up[source] += sent_bytes
         self._bytes_down[destination] += sent_bytes if delivered else 0
+        for hop in route.hops if self._supplies else ():
+            transmit_w, receive_w = _radio_powers(hop.link, hop.forward)
+            for name, power_w in ((hop.source, transmit_w), (hop.destination, receive_w)):
+                if name in self._supplies:
+                    self._supplies[name].take(power_w * hop.air_s(sent_bytes))
         self.trace.append(
             TransferRow(
                 transfer=self._sent, workload=message.workload, kind=message.kind, label=message.label, source=source,
@@ -215,10 +239,18 @@ class World:
                 latency_s=latency_s, stalled_s=0.0,
             )
         )  # fmt: skip
+        rest_s = self.now - start_s - latency_s
+        if rest_s > 0:
+            self.trace.append(
+                Wait(transfer=self._sent, cause="rehearsed", element="", seconds=rest_s, share=0.0, rate_bps=8 * sent_bytes / rest_s)
+            )
 
     def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
         """Write down work that was rehearsed, as one row that ends now."""
         self._processor(device).book(busy_s, work.memory_bytes)
+        if device in self._supplies:
+            profile = self._profiles[device]
+            self._supplies[device].take((profile.busy_w - profile.idle_w) * busy_s)
         self.trace.append(
             Computation(
                 device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
@@ -243,8 +275,11 @@ class World:
     def _processor(self, device: str) -> Processor:
         processor = self._processors.get(device)
         if processor is None:
-            uptime = self._timelines.get(device, ALWAYS_UP)
-            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime)
+            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
+            announce = None if supply is None else supply.computes
+            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
+            if supply is not None:
+                supply.tell(processor.recheck)
         return processor
 
     def _ended(self, sending: Sending) -> None:
@@ -295,7 +330,13 @@ class World:
         rows = [
             Outage(element=name, element_kind="device" if name in self.topology.sites else "link", start_s=start, end_s=end)
             for name, timeline in self._timelines.items()
+            if name not in self._supplies
             for start, end in timeline.down_intervals(self.now)
+        ]
+        rows += [
+            Outage(element=name, element_kind="device", start_s=start, end_s=end, reason=reason)
+            for name, supply in self._supplies.items()
+            for start, end, reason in supply.downtimes(self.now)
         ]
         for row in sorted(rows, key=lambda row: (row.start_s, row.element)):
             self.trace.append(row)
@@ -319,10 +360,8 @@ class World:
         for key, (sent, delivered, wasted, in_flight) in sorted(carried.items()):
             name, forward, workload, kind = key
             link = links[name]
-            if forward:
-                source, destination, transmit_w, receive_w = link.a, link.b, link.transmit_w, link.b_receive_w
-            else:
-                source, destination, transmit_w, receive_w = link.b, link.a, link.b_transmit_w, link.receive_w
+            source, destination = (link.a, link.b) if forward else (link.b, link.a)
+            transmit_w, receive_w = _radio_powers(link, forward)
             transmit_j, receive_j = transmit_w * air_s[key], receive_w * air_s[key]
             if transmit_j:
                 spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
@@ -341,12 +380,13 @@ class World:
             profile, processor = self._profiles[name], self._processors.get(name)
             busy_s, peak_bytes = (0.0, 0) if processor is None else (processor.busy_s(), processor.peak_memory_bytes)
             transmit_j, receive_j = radio_j.get(name, nothing)
+            lived_s = now - self._supplies[name].empty_s() if name in self._supplies else now
             stored = self._storage_bytes.get(name)
             storage_bytes = sum(stored.values()) if stored else 0
             # The fields of a `DeviceUse`, in their order.
             rows.append(
                 (
-                    name, site.tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * now, transmit_j, receive_j,
+                    name, site.tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
                     self._bytes_up.get(name, 0), self._bytes_down.get(name, 0),
                     storage_bytes + peak_bytes, storage_bytes,
                 )
@@ -357,6 +397,36 @@ class World:
 def _add(carried: list[int], moved: Sequence[int]) -> None:
     for place, count in enumerate(moved):
         carried[place] += count
+
+
+def _radio_powers(link: Link, forward: bool) -> tuple[float, float]:
+    """Of the radios that send and that receive in a direction of a link."""
+    return (link.transmit_w, link.b_receive_w) if forward else (link.b_transmit_w, link.receive_w)
+
+
+def _supplies(
+    env: simpy.Environment, topology: Topology, profiles: Mapping[str, DeviceProfile], timelines: Mapping[str, Timeline]
+) -> dict[str, Supply]:
+    """The availability of every device with a battery."""
+    batteries = {name: site.battery for name, site in topology.sites.items() if site.battery is not None}
+    if not batteries:
+        return {}
+    radios_w: defaultdict[str, float] = defaultdict(float)
+    for link in topology.links.values():
+        for forward, source, destination in ((True, link.a, link.b), (False, link.b, link.a)):
+            rates, rate_bps = (link.up_rates, link.up_bps) if forward else (link.down_rates, link.down_bps)
+            # Airtime is counted at the mean rate, which the rate of an instant may exceed.
+            share = link.duty_cycle * (1.0 if rates is None else max(1.0, rates.most_bps / rate_bps))
+            transmit_w, receive_w = _radio_powers(link, forward)
+            radios_w[source] += transmit_w * share
+            radios_w[destination] += receive_w * share
+    supplies = {}
+    for name, battery in batteries.items():
+        profile = profiles[name]
+        most_w = (profile.busy_w + radios_w[name]) * (1 + 1e-9)
+        draw = Draw(profile.idle_w, profile.busy_w - profile.idle_w, most_w)
+        supplies[name] = Supply(env, name, battery, draw, timelines.get(name, ALWAYS_UP))
+    return supplies
 
 
 def _timelines(topology: Topology, streams: Streams) -> dict[str, Timeline]:

@@ -49,6 +49,37 @@ def test_bytes_sent_are_delivered_or_wasted_or_in_flight(tmp_path: Path, seed: i
     assert sum(row[6] for row in per_link) > 0
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_no_device_spends_more_than_its_battery_and_harvest(tmp_path: Path, seed: int) -> None:
+    scenario = stormy()
+    # esp32-s3: 0.1 W at idle. Empty after seconds, and back after two.
+    battery = {"capacity": "0.4 J", "harvest": "30 mW", "restart": 0.15}
+    scenario["topology"]["devices"]["node-{1..4}"]["battery"] = battery
+    run(scenario, seed=seed, output=tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / "run.db") as connection:
+        spent = connection.execute(
+            "SELECT device, compute_j + idle_j + transmit_j + receive_j FROM device_use WHERE tier = 'device' AND device LIKE 'node-%'"
+        ).fetchall()
+        reasons = dict(connection.execute("SELECT reason, count(*) FROM outages GROUP BY 1").fetchall())
+        (end_s,) = connection.execute("SELECT simulated_s FROM run_end").fetchone()
+        per_link = connection.execute("SELECT sent_bytes, delivered_bytes + wasted_bytes + in_flight_bytes FROM link_use").fetchall()
+    assert len(spent) == 4
+    for device, joules in spent:
+        assert joules <= 0.4 + 0.03 * end_s + 1e-9, device
+    assert reasons["battery"] >= 4
+    assert reasons["outage"] > 0
+    assert all(sent == rest for sent, rest in per_link)
+
+
+def test_a_run_ends_when_all_batteries_are_empty(tmp_path: Path) -> None:
+    scenario = training_only(training__rounds=1000)
+    scenario["topology"]["devices"]["node-{1..4}"]["battery"] = {"capacity": "0.5 J"}
+    run(scenario, output=tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / "run.db") as connection:
+        assert connection.execute("SELECT reason FROM run_end").fetchone() == ("nothing can happen any more",)
+        assert connection.execute("SELECT count(*) FROM outages WHERE reason = 'battery'").fetchone() == (4,)
+
+
 _DIGEST = """
 import json, sys
 from netfl import run

@@ -65,6 +65,23 @@ def test_rates_and_ends_are_exact_after_every_event(patience):
     check()
 
 
+def test_a_share_is_of_the_amount_of_its_time():
+    """A load that joins others, then a resize: what the others spent before it came counts at the amount of that time."""
+    shares = Shares()
+    capacity = shares.capacity("c", 10.0)
+    path = shares.path({capacity: 1.0})
+    first, second = shares.load(path, 100.0), shares.load(path, 100.0)
+    third = shares.load(path, 100.0)
+    for load, now in ((first, 0.0), (second, 0.0), (third, 4.0)):
+        shares.add(load, now)
+        shares.settle(now)
+    shares.resize(capacity, 30.0, 10.0)
+    shares.settle(10.0)
+    shares.remove(third, 12.0)
+    # 10 / 3 for 6 s, then 10 for 2 s: 40 bits in 8 s, a third of the capacity all the time.
+    assert third.spent[capacity] == pytest.approx((8.0, 40.0, 8 / 3), rel=1e-12)
+
+
 def bottleneck_of(load):
     return load.group.bottleneck if load.following else load.limiter
 

@@ -263,6 +263,27 @@ def test_a_run_that_ends_within_a_rehearsed_turn_counts_what_had_happened(after:
     assert first["bytes"]["by_kind"]["activation"]["sent"] > 0
 
 
+def test_rehearsed_turns_run_batteries_down_at_the_same_instants(tmp_path: Path) -> None:
+    """Phones that run empty in the last epoch, and come back with the harvest; a role may fall to one that never computed before."""
+    scenario = crowd(epochs=3, dummies=2, slices=2, takeover_after="200 ms", link="200 kbit/s")
+    scenario["topology"]["devices"]["phone-{1..8}"]["battery"] = {"capacity": "20 J", "harvest": "0.3 W", "restart": 0.2}
+    found = []
+    for rehearse in (True, False):
+        scenario["workloads"]["training"]["rehearse"] = rehearse
+        metrics, database = run(scenario, tmp_path, f"battery-{rehearse}")
+        outages = database.execute("SELECT element, start_s, end_s, reason FROM outages ORDER BY element, start_s").fetchall()
+        found.append((metrics, outages, database.execute("SELECT count(*) FROM transfers").fetchone()[0]))
+        database.close()
+    (first, downs, few), (second, expected, many) = found
+    assert few < many
+    assert {element for element, *_ in downs} == {f"phone-{number}" for number in range(1, 9)}
+    for one, other in zip(downs, expected, strict=True):
+        assert (one[0], one[3]) == (other[0], "battery")
+        assert one[1:3] == pytest.approx(other[1:3], rel=1e-9)
+    assert first["energy_j"] == pytest.approx(second["energy_j"], rel=1e-9)
+    assert first["simulated_s"] == pytest.approx(second["simulated_s"], rel=1e-9)
+
+
 def test_unlike_devices_are_rehearsed_apart(tmp_path: Path) -> None:
     scenario = crowd()
     scenario["topology"]["devices"] = {
