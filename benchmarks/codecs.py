@@ -202,8 +202,9 @@ def loop(coding: str, places: list[int]) -> list[int]:
 
 def measure(case: Case, pairs: int) -> dict[str, str | float | None]:
     """One row."""
-    repeats = max(1, int(0.02 / timed(case.other, 1)))
     case.netfl()
+    case.other()
+    repeats = max(1, int(0.02 / timed(case.other, 1)))
     netfl_s, baseline_s = [], []
     for _ in range(pairs if case.limit is not None else max(pairs // 4, 3)):
         netfl_s.append(timed(case.netfl, 1 if repeats == 1 else 5))

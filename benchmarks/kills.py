@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ class Kill:
         return self.again / self.finished_before if self.finished_before else 0.0
 
 
-def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 5, seed: int = 1) -> list[Kill]:
-    """Kill so many runs; raises if an undisturbed run fails."""
+def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 5, seed: int = 1) -> Iterator[Kill]:
+    """Kill so many runs, one after the other; raises if a run fails."""
     file = folder / "kills.json"
     file.write_text(json.dumps(scenario(rounds, epochs)))
     started_s = time.monotonic()
@@ -85,7 +86,6 @@ def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 5, seed:
     takes_s = time.monotonic() - started_s
     per_round = whole["work"]["trained_clients"] / rounds
     moments = random.Random(seed)
-    found = []
     for index in range(number):
         out, store = folder / f"killed-{index}", folder / f"store-{index}"
         moment_s = moments.uniform(0, takes_s)
@@ -101,8 +101,7 @@ def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 5, seed:
         after = _finish(file, out, store)
         before = round(logged * per_round)
         again = max(before + after["work"]["trained_clients"] - whole["work"]["trained_clients"], 0)
-        found.append(Kill(moment_s, logged, before, after["work"]["trained_clients"], again, _results(after) == _results(whole)))
-    return found
+        yield Kill(moment_s, logged, before, after["work"]["trained_clients"], again, _results(after) == _results(whole))
 
 
 def _results(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -130,18 +129,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    found = []
+    if not options.json:
+        print("killed after   round   trained before   trained after   again   results")
     with tempfile.TemporaryDirectory() as folder:
-        found = kills(options.kills, Path(folder))
+        for each in kills(options.kills, Path(folder)):
+            found.append(each)
+            if not options.json:
+                verdict = "equal" if each.is_equal else "DIFFERENT"
+                print(
+                    f"{each.moment_s:10.2f} s {each.rounds:7d} {each.finished_before:16d} {each.trained_after:15d} "
+                    f"{each.again:4d} {100 * each.share_again:3.0f} % {verdict}",
+                    flush=True,
+                )
     if options.json:
         print(json.dumps([{**asdict(each), "share_again": each.share_again} for each in found], indent=2))
         return
-    print("killed after   round   trained before   trained after   again   results")
-    for each in found:
-        verdict = "equal" if each.is_equal else "DIFFERENT"
-        print(
-            f"{each.moment_s:10.2f} s {each.rounds:7d} {each.finished_before:16d} {each.trained_after:15d} "
-            f"{each.again:4d} {100 * each.share_again:3.0f} % {verdict}"
-        )
     before, again = sum(each.finished_before for each in found), sum(each.again for each in found)
     print(f"{len(found)} kills: {again} of {before} finished trainings done again, {100 * again / max(before, 1):.1f} %")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,6 +18,9 @@ from netfl.cli.profiling import profile_command
 from netfl.cli.reporting import export_command, report_command
 from netfl.cli.sweeping import sweep_command
 from netfl.errors import Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from netfl.scenario.expand import Built
 
 __all__ = ["cli"]
 
@@ -106,13 +109,13 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
     A topology is netfl's YAML, GraphML, node-link JSON or CAIDA as-rel lines.
     What needs data or torch (shards, memory for the model) is checked by `run`, before anything is written.
     """
-    from netfl.scenario import is_topology, load, load_topology
+    from netfl.scenario import is_topology, load_topology
 
     problems: list[Problem] = []
     filled: dict[str, list[str]] = {}
     for file in files:
         try:
-            built = load_topology(file) if is_topology(file) else load(file).built
+            built = load_topology(file) if is_topology(file) else _checked(file)
             filled[str(file)] = list(built.filled)
             if not as_json:
                 click.echo("\n  ".join([f"{file}: ok", *built.filled]))
@@ -125,6 +128,18 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
         print_problems(problems)
     if problems:
         sys.exit(EXIT_INVALID)
+
+
+def _checked(file: Path) -> Built:
+    """The topology of a scenario that passed its checks, every point of its sweep included."""
+    from netfl.scenario import load
+
+    loaded = load(file)
+    if loaded.scenario.sweep is not None:
+        from netfl.studies.points import plan
+
+        plan(file)
+    return loaded.built
 
 
 @cli.command("schema")

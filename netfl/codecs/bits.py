@@ -123,17 +123,14 @@ def read_varying(bits: Bits, widths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         bits: as many as the widths sum up to.
         widths: (k,) 0 to 32.
     """
-    word = _word(widths)
-    columns = np.arange(8 * word.itemsize)
-    numbers = np.zeros(len(widths), np.int64)
-    at = 0
-    for start in range(0, len(widths), _ROWS):
-        wanted = columns >= len(columns) - widths[start : start + _ROWS, None]
-        rows = np.zeros(wanted.shape, np.uint8)
-        end = at + int(widths[start : start + _ROWS].sum())
-        rows[wanted] = bits[at:end]
-        at = end
-        numbers[start : start + _ROWS] = np.packbits(rows, axis=1).view(word).ravel()
+    # Five bytes hold any 32 bits, wherever in the first byte they begin.
+    packed = np.concatenate([np.packbits(bits), np.zeros(5, np.uint8)]).astype(np.int64)
+    starts = np.cumsum(widths) - widths
+    first = starts >> 3
+    five = packed[first] << 32
+    for i in range(1, 5):
+        five |= packed[first + i] << (32 - 8 * i)
+    numbers: npt.NDArray[np.int64] = (five >> (40 - (starts & 7) - widths)) & ((np.int64(1) << widths) - 1)
     return numbers
 
 

@@ -12,6 +12,7 @@ A stage may state more about itself than its protocol asks; what it does not sta
 - `unbiased_up_to`: None, or the largest magnitude up to which the mean of what is decoded is the value itself;
 - `epsilon_per_coordinate`: None, or the differential privacy that it spends on each value that it lets out; 0.0 of a selection
   that does not look at the values;
+- `most_kept(count)`: how many values it keeps at most, where `kept_count` depends on them; all of them;
 - `releases`: false, or true of a private selection whose values are noised already;
 - `momentum`: None, or the factor of a momentum that error feedback keeps for it;
 - `at_round(round_)`: the stage of that round, counted from 1;
@@ -100,8 +101,8 @@ class Sparsifier(Protocol):
 class Quantizer(Protocol):
     """Writes values in fewer bits; at most 4 bytes a value and 64 more."""
 
-    def quantize(self, values: Vector, generator: np.random.Generator) -> bytes:
-        """The values as bytes."""
+    def quantize(self, values: Vector, generator: np.random.Generator) -> bytes | memoryview:
+        """The values as bytes, or as a view of bytes that nothing changes any more."""
         ...
 
     def dequantize(self, data: bytes, count: int) -> Vector:
@@ -275,7 +276,9 @@ class Pipeline:
         """How many of `count` values are let out at most."""
         for sparsifier in self._sparsifiers:
             kept = sparsifier.kept_count(count)
-            count = count if kept is None else kept
+            if kept is None:
+                kept = sparsifier.most_kept(count) if hasattr(sparsifier, "most_kept") else count
+            count = kept
         return count
 
     @property
@@ -313,7 +316,7 @@ class Pipeline:
             given = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
             raise CodecError(f"expected a float32 vector of at most {MAX_COUNT} values, got {given}")
         self._check_count(len(values))
-        sections: list[bytes] = []
+        sections: list[bytes | memoryview] = []
         selected: list[_Selected] = []
         kept = values
         for sparsifier in self._sparsifiers:
@@ -519,7 +522,7 @@ def _section_limit(length: int | None, count: int) -> int:
     return 4 + 4 * count + _SECTION_SLACK_BYTES if length is None else length
 
 
-def _section(stage: Stage, data: bytes, length: int | None, count: int) -> tuple[bytes, ...]:
+def _section(stage: Stage, data: bytes | memoryview, length: int | None, count: int) -> tuple[bytes | memoryview, ...]:
     """The bytes of a section, after their length where `length` is not known in advance."""
     if length is None:
         if len(data) > 4 * count + _SECTION_SLACK_BYTES:

@@ -52,7 +52,7 @@ class Quantize:
         """
         return 8 + -(-count * self.bits // 8)
 
-    def quantize(self, values: Vector, generator: np.random.Generator) -> bytes:
+    def quantize(self, values: Vector, generator: np.random.Generator) -> bytes | memoryview:
         """The ends and the level numbers; draws if stochastic."""
         count = len(values)
         low, high = (float(values.min()), float(values.max())) if count else (0.0, 0.0)
@@ -67,7 +67,7 @@ class Quantize:
             self._write_codes_exactly(codes, values, low, high, generator)
         else:
             codes[:] = 0
-        return framed.tobytes() if self.bits == 8 else framed[:8].tobytes() + pack(codes, self.bits)
+        return framed.data if self.bits == 8 else framed[:8].tobytes() + pack(codes, self.bits)
 
     def dequantize(self, data: bytes, count: int) -> Vector:
         """The levels that the numbers name."""

@@ -73,6 +73,10 @@ class Svt(PlacedValues):
     def kept_count(self, count: int) -> None:
         """None: it depends on the values and the noise."""
 
+    def most_kept(self, count: int) -> int:
+        """`ceil(fraction * count)`."""
+        return kept_of(self.fraction, count)
+
     def select(self, values: Vector, generator: np.random.Generator) -> tuple[bytes, Vector]:
         """The places released and their noised values."""
         require_finite(values, "svt")

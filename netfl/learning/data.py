@@ -275,6 +275,7 @@ DATA = Family(
         "cifar100": "netfl.learning.datasets.images:Cifar100",
         "image_folder": "netfl.learning.datasets.images:ImageFolder",
         "uci_har": "netfl.learning.datasets.sensors:UciHar",
+        "generated_sensors": "netfl.learning.datasets.sensors:GeneratedSensors",
         "csv": "netfl.learning.datasets.tables:Csv",
         "npz": "netfl.learning.datasets.tables:Npz",
         "text": "netfl.learning.datasets.texts:Text",

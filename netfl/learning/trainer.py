@@ -38,6 +38,7 @@ __all__ = [
     "fit",
     "fit_one_by_one",
     "on_device",
+    "seed_of",
     "training_steps",
     "unusable_device",
 ]
@@ -193,7 +194,7 @@ class _Epochs:
                 [job.inputs for job in jobs],
                 [job.labels for job in jobs],
                 _orders(jobs, self.epochs),
-                [_seed(job) for job in jobs] if path.plan.has_draws else [0] * len(jobs),
+                [seed_of(job) for job in jobs] if path.plan.has_draws else [0] * len(jobs),
                 batch_size=self.batch_size,
                 rule=self.rule,
                 offsets=[job.offset for job in jobs if job.offset is not None],
@@ -225,7 +226,7 @@ class _Epochs:
                     job.inputs,
                     job.labels,
                     orders,
-                    _seed(job),
+                    seed_of(job),
                     batch_size=self.batch_size,
                     rule=self.rule,
                     device=self.device,
@@ -384,6 +385,7 @@ TRAINERS = Family(
         "adam": "netfl.learning.trainer:Adam",
         "adamw": "netfl.learning.trainer:AdamW",
         "fedmax": "netfl.learning.fedmax:FedMax",
+        "dp_sgd": "netfl.learning.private_sgd:DpSgd",
     },
 )
 
@@ -492,7 +494,7 @@ def _check_device(trainer: Trainer) -> None:
             raise ValueError("device: cuda: torch finds no CUDA device; use cpu, or auto")
 
 
-def _seed(job: FitJob) -> int:
+def seed_of(job: FitJob) -> int:
     """Of layers that draw, such as dropout: their numbers come from the job's stream too."""
     return int(job.stream.seed_sequence().generate_state(1, np.uint64)[0])
 

@@ -52,7 +52,9 @@ def layout_of(topology: Topology) -> Layout:
     circles = _circles(topology)
     if len(topology.links) < len(topology.sites):
         return Layout(circles, "in circles around the cloud")
-    found = nx.spring_layout(topology.graph, pos=circles, iterations=200, seed=0, k=1.6 / math.sqrt(len(topology.sites)))
+    # Each step takes time in proportion to the square of the sites: fewer for many, so that it stays with seconds.
+    steps = int(min(200, max(10, 200 * (500 / len(topology.sites)) ** 2)))
+    found = nx.spring_layout(topology.graph, pos=circles, iterations=steps, seed=0, k=1.6 / math.sqrt(len(topology.sites)))
     return Layout({name: (float(x), float(y)) for name, (x, y) in found.items()}, "placed by springs between neighbours")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netfl.learning.privacy import Ledger
 from netfl.report.reading import opened
 
 __all__ = ["ACCURACY_LEVELS", "metrics"]
@@ -34,7 +35,9 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
       `mean_round_s`, `updates_accepted`, `updates_aborted`, `updates_failed`, `updates_skipped`, and `time_to_accuracy_s: {LEVEL: ...}`,
       when the first model of at least that accuracy came to be (None: not reached). `byte_fraction` is the length of its models and
       updates as sent over that of as many dense float32 messages (None: nothing was sent); `byte_fraction_after_first` leaves the first
-      model of each device out.
+      model of each device out. `privacy` (None: the codecs of its updates spend none) is the ledger of the client that uploaded most
+      often: `epsilon_of_a_release`, `released` of `num_values` coordinates in each of `rounds` updates, and what they add up to
+      (None: infinite): `per_coordinate`, `whole_model_basic`, and `whole_model_advanced` with `delta` beside.
     - `serving: {WORKLOAD: ...}`: `requests` = `answered` + `failed` + `censored`. `p50_s`, `p95_s`, `p99_s`, `mean_s` and
       `breakdown` (`queue_s`, `compute_s`, `transmit_s`, `propagation_s`; means) are of the latencies of answered requests.
       The percentile q is the least observed latency that at least q of them do not exceed (numpy's `inverted_cdf`).
@@ -133,7 +136,30 @@ def _training(trace: sqlite3.Connection, workload: str) -> dict[str, Any]:
         "updates_failed": int(failed),
         "updates_skipped": int(skipped),
         **_byte_fractions(trace, workload),
+        "privacy": _privacy(trace, workload),
     }
+
+
+def _privacy(trace: sqlite3.Connection, workload: str) -> dict[str, Any] | None:
+    row = trace.execute("SELECT epsilon, released, num_values, rounds FROM releases WHERE workload = ?", (workload,)).fetchone()
+    if row is None:
+        return None
+    epsilon, released, num_values, rounds = row
+    ledger = Ledger(epsilon=epsilon, released=released, num_values=num_values, rounds=rounds)
+    return {
+        "epsilon_of_a_release": _finite(epsilon),
+        "released": released,
+        "num_values": num_values,
+        "rounds": rounds,
+        "per_coordinate": _finite(ledger.per_coordinate),
+        "whole_model_basic": _finite(ledger.basic),
+        "whole_model_advanced": _finite(ledger.advanced),
+        "delta": ledger.delta,
+    }
+
+
+def _finite(epsilon: float) -> float | None:
+    return epsilon if math.isfinite(epsilon) else None
 
 
 def _byte_fractions(trace: sqlite3.Connection, workload: str) -> dict[str, float | None]:

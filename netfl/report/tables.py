@@ -29,6 +29,9 @@ def summary(metrics: dict[str, Any]) -> Group:
     tables = []
     if metrics["training"]:
         tables.append(_training(metrics["training"]))
+    spent = {name: one["privacy"] for name, one in metrics["training"].items() if one["privacy"] is not None}
+    if spent:
+        tables.append(_privacy(spent))
     if metrics["serving"]:
         tables.append(_serving(metrics["serving"]))
     if metrics["bytes"]["by_kind"]:
@@ -74,6 +77,19 @@ def _training(workloads: dict[str, Any]) -> Table:
             table.add_row(f"updates {fate}", *(str(one[f"updates_{fate}"]) for one in of))
     for name, text in (("byte_fraction", "bytes of dense"), ("byte_fraction_after_first", "  without first models")):
         table.add_row(text, *(_or_dash(one[name], _share) for one in of))
+    return table
+
+
+def _privacy(ledgers: dict[str, Any]) -> Table:
+    """Per coordinate, as some papers count, and for the whole model, side by side."""
+    caption = "epsilon of the client that uploaded most often; the whole model's is the one that protects a record"
+    table = _table(
+        "Privacy", "", "one release", "one coordinate, all rounds", "whole model, basic", "whole model, advanced", caption=caption
+    )
+    for name, ledger in ledgers.items():
+        kinds = ("epsilon_of_a_release", "per_coordinate", "whole_model_basic", "whole_model_advanced")
+        told = ["infinite" if ledger[kind] is None else f"{ledger[kind]:,.6g}" for kind in kinds]
+        table.add_row(name, *told[:-1], f"{told[-1]} (delta {ledger['delta']:g})")
     return table
 
 

@@ -100,12 +100,15 @@ class _Refusing(Store):
     def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
         """See `Store`."""
         for each in wanted:
-            _describe(each, self._into.recipes)
-            if not self._into.forced or each.key != self._into.forced[-1]:
-                self._into.forced.append(each.key)
+            self._note(each)
         found = super().force_all(wanted)
         self._into.found.update(each.function.name for each in wanted)
         return found
+
+    def _note(self, wanted: Recipe) -> None:
+        _describe(wanted, self._into.recipes)
+        if not self._into.forced or wanted.key != self._into.forced[-1]:
+            self._into.forced.append(wanted.key)
 
 
 def _describe(wanted: Recipe, into: dict[bytes, _Description]) -> None:

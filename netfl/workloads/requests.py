@@ -24,6 +24,7 @@ from netfl.network.topology import Link
 from netfl.placement import Hop, Path, Placement, Tier
 from netfl.placement.plan import node_s
 from netfl.placement.planners import PLANNERS, Planner
+from netfl.placement.planners.adaptive import Adaptive
 from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.simulate import Simulate
 from netfl.store import Recipe
@@ -50,8 +51,8 @@ class Requests:
         pretrained: in place of `model`, train this way on all training samples before the clock starts.
         sources: names or patterns of the devices that ask; every end device when empty.
         server: where the path of each source ends.
-        placement: which planner decides what runs where along the path; it plans once, before the run, for an idle network or, as `simulate`
-            does, for the load that the scenario has.
+        placement: which planner decides what runs where along the path. It plans once, before the run, for an idle network; `simulate` for the
+            load that the scenario has; `adaptive` again and again, with the rates that requests had.
         activations: codecs of the tensors that cross a cut, the input sample included; none sends float32.
         updates: codecs of the weights that are sent to the pieces; none sends float32.
         deadline: an answer later than this is missed; none never is.
@@ -273,6 +274,7 @@ class _Serving:
         self._placed: dict[str, Placement] = {}
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
+        self.rates_bps: dict[tuple[str, str], float] = {}
         self.requests = 0
         self.open: dict[int, _Asked] = {}
         self.results: dict[tuple[tuple[int, ...], tuple[int, ...], int], Answers] = {}
@@ -285,7 +287,11 @@ class _Serving:
 
     def run(self) -> Process:
         for source in self.settings.asking(self.session):
-            self.plans[source] = self._plan(source)
+            self.plans[source] = self._plan(self._placement(source), source)
+            if isinstance(self.settings.placement, Adaptive):
+                # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.
+                for device in self.plans[source].placement.devices:
+                    self.nodes_on[device].update()
         # The model of version 0 was installed with the devices; every later one is sent.
         for device in sorted(self.nodes_on):
             self._hold(device, {0})
@@ -293,6 +299,8 @@ class _Serving:
             self.world.env.process(self._roll_out(devices))
         for source in self.plans:
             self.world.env.process(self._ask(source))
+            if isinstance(self.settings.placement, Adaptive):
+                self.world.env.process(self._look_again(source, self.settings.placement))
         self.session.at_end(self.close)
         yield self.world.env.event()
 
@@ -300,7 +308,8 @@ class _Serving:
         """The devices with pieces, grouped so that all that answer some request together are in one group."""
         group_of = {device: {device} for device in sorted(self.nodes_on)}
         for plan in self.plans.values():
-            together = set().union(*(group_of[device] for device in plan.devices))
+            devices = plan.placement.devices if isinstance(self.settings.placement, Adaptive) else plan.devices
+            together = set().union(*(group_of[device] for device in devices))
             for device in together:
                 group_of[device] = together
         return sorted({id(group): sorted(group) for group in group_of.values()}.values())
@@ -339,7 +348,8 @@ class _Serving:
         """Forget versions older than any that a device's requests still use."""
         for device in devices:
             used = [self._version(plan) for plan in self.plans.values() if device in plan.devices]
-            self._hold(device, {version for version in self.held[device] if version >= min(used)})
+            if used:
+                self._hold(device, {version for version in self.held[device] if version >= min(used)})
 
     def _hold(self, device: str, versions: set[int]) -> None:
         self.held[device] = versions
@@ -365,8 +375,53 @@ class _Serving:
             self._placed = self.settings.plans(self.session, self.name)
         return self._placed[source]
 
-    def _plan(self, source: str) -> _Plan:
-        placement = self._placement(source)
+    def _look_again(self, source: str, planner: Adaptive) -> Process:
+        """Plan a source's requests anew from time to time, with the rates that they had."""
+        encoded_bytes, result_bytes = self.settings.lengths(self.session)
+        nominal = path_of(self.session, source, self.settings.server)
+        while True:
+            yield self.world.sleep(planner.period)
+            hops = [
+                replace(
+                    hop,
+                    up_bps=self.rates_bps.get((near, far), hop.up_bps),
+                    down_bps=self.rates_bps.get((far, near), hop.down_bps),
+                )
+                for hop, (near, far) in zip(nominal.hops, pairwise(nominal.devices), strict=True)
+            ]
+            current = self.plans[source].placement
+            path = replace(nominal, hops=tuple(hops))
+            placement = planner.again(self.session.task.profile, path, encoded_bytes, result_bytes, current)
+            if placement.labels != current.labels:
+                yield from self._move(source, placement)
+
+    def _move(self, source: str, placement: Placement) -> Process:
+        """Send the parameters that devices lack for a new placement, and take it up; not while a new model is on its way."""
+        version = self._version(self.plans[source])
+        lacking: dict[str, set[int]] = {}
+        for device, start, stop in placement.pieces:
+            places = set(placement.order[max(start, 1) : stop] or range(max(start, 1), stop)) - self.nodes_on[device]
+            if places:
+                lacking[device] = places
+        if not self._may_move(lacking, version):
+            return
+        sendings = []
+        for device, places in lacking.items():
+            payload_bytes = self._message_bytes(version, places)
+            if payload_bytes and device != self.feed.server:
+                message = Message(kind="model", payload_bytes=payload_bytes, workload=self.name, label=f"move, version {version}")
+                sendings.append(self.world.send(self.feed.server, device, message))
+        yield self.world.env.all_of(sendings)
+        if all(sending.delivered for sending in sendings) and self._may_move(lacking, version):
+            self.plans[source] = self._plan(placement, source)
+            for device in lacking:
+                self._hold(device, {version})
+
+    def _may_move(self, lacking: dict[str, set[int]], version: int) -> bool:
+        """Whether the devices that get new nodes hold no version of others but this one, and no newer one is on its way."""
+        return self.feed.version == version and all(not self.nodes_on[device] or self.held[device] == {version} for device in lacking)
+
+    def _plan(self, placement: Placement, source: str) -> _Plan:
         profile = placement.arranged(self.session.task.profile)
         tiers = path_of(self.session, source, self.settings.server).tiers
         legs = []
@@ -439,6 +494,11 @@ class _Serving:
         sending = yield self.world.send(source, destination, message)
         transfer = sending.transfer
         asked.propagation_s += transfer.latency_s
+        moving_s = transfer.end_s - transfer.start_s - transfer.latency_s
+        if isinstance(self.settings.placement, Adaptive) and sending.delivered and moving_s > 0:
+            found_bps, weight = 8 * payload_bytes / moving_s, self.settings.placement.smoothing
+            before_bps = self.rates_bps.get((source, destination), found_bps)
+            self.rates_bps[source, destination] = before_bps + weight * (found_bps - before_bps)
         asked.transmit_s += transfer.end_s - transfer.start_s - transfer.latency_s
         return bool(sending.delivered)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import simpy
 from annotated_types import Ge, Le
 
 from netfl.compute import Work
@@ -189,6 +188,7 @@ class _Crowd:
         self.omega = settings.omega if settings.omega is not None else len(self.groups)
         self.uploads: list[Recipe] = []
         self.server_model = self.initial
+        self.server_after = [self.initial]
         members = [group.members for group in self.groups]
         self.may_rehearse = (
             session.alone
@@ -215,30 +215,27 @@ class _Crowd:
         self.world.trace.append(WorkloadRow(workload=f"{self.name}/server", role="training", dense_bytes=self.session.dense_bytes))
         self.world.keep(self.settings.server, self.name, 4 * self.sliced.net.num_parameters)
         feed = self.session.feeds[self.name]
-        feed.publish(0, self.server_model)
+        feed.publish(0, self.initial)
         self.session.reached(self._evaluate(0))
         for group in self.groups:
             self.world.env.process(group.run())
         for epoch in range(1, self.settings.epochs + 1):
             yield self._over[epoch - 1]
-            feed.publish(epoch, self.server_model)
+            feed.publish(epoch, self.server_after[epoch])
             self._record(epoch)
             if epoch % self.settings.evaluate_every == 0 or epoch == self.settings.epochs:
                 self.session.report(self.name, epoch, self.settings.epochs, self._evaluate(epoch))
 
-    def turn_to_share(self, epoch: int, group: int) -> simpy.Event:
-        """Succeeds when all groups before this one, and all of the epochs before, have shared: so what is learnt does not depend on who is
-        faster.
-        """
-        return self.world.env.process(self._until_share((epoch - 1) * len(self.groups) + group - 1))
-
-    def _until_share(self, number: int) -> Process:
-        while self._shares < number:
+    def until_turn_to_share(self, epoch: int, group: int) -> Process:
+        """Until all groups before this one, and all of the epochs before, have shared: so what is learnt does not depend on who is faster."""
+        while self._shares < (epoch - 1) * len(self.groups) + group - 1:
             yield self._next_share
 
-    def shared(self, epoch: int, group: int) -> None:
+    def shared(self) -> None:
         """A group's upload is in the window, and what it receives is decided."""
         self._shares += 1
+        if self._shares % len(self.groups) == 0:
+            self.server_after.append(self.server_model)
         done, self._next_share = self._next_share, self.world.env.event()
         done.succeed()
 
@@ -270,8 +267,8 @@ class _Crowd:
             RunError: a loss is not a number: training has diverged.
         """
         task = self.session.task
-        wanted = [values.evaluate(task.model, model, task.dataset) for model in self._models(epoch)]
-        *groups, server = self.store.force_all([*wanted, values.evaluate(task.model, self.server_model, task.dataset)])
+        wanted = [values.evaluate(task.model, group.after_epoch[epoch], task.dataset) for group in self.groups]
+        *groups, server = self.store.force_all([*wanted, values.evaluate(task.model, self.server_after[epoch], task.dataset)])
         accuracy = math.fsum(each.accuracy for each in groups) / len(groups)
         loss = math.fsum(each.loss for each in groups) / len(groups)
         if not math.isfinite(loss):
@@ -284,9 +281,6 @@ class _Crowd:
                 Evaluation(workload=name, version=epoch, time_s=self.world.now, accuracy=float(measured[0]), loss=float(measured[1]))
             )
         return float(accuracy)
-
-    def _models(self, epoch: int) -> list[Recipe]:
-        return [group.after_epoch[epoch] for group in self.groups]
 
     def _book_what_is_under_way(self) -> None:
         for group in self.groups:
@@ -540,12 +534,12 @@ class _Group:
         uploaded = recipes.upload(after, settings.theta) if any_turn else None
         if uploaded is not None:
             yield from self._share(uploaded, "update", f"group {self.number} epoch {epoch}")
-        yield crowd.turn_to_share(epoch, self.number)
+        yield from crowd.until_turn_to_share(epoch, self.number)
         if uploaded is not None:
             crowd.take(uploaded)
         received = recipes.handed_on(crowd.uploads, crowd.initial, crowd.omega, settings.tau)
         self.model = recipes.adopted(after, received)
-        crowd.shared(epoch, self.number)
+        crowd.shared()
         yield from self._share(received, "model", f"group {self.number} epoch {epoch}")
         self.after_epoch[epoch] = self.model
         crowd.epoch_over(epoch)

@@ -144,9 +144,20 @@ class Batches:
         batches: samples of each batch, in order.
         workload: who sends.
         label: of messages and computations.
+        remembers: whether it keeps every message and transfer for later; otherwise only transfers that are under way.
     """
 
-    def __init__(self, world: World, plan: Plan, devices: Sequence[str], batches: Sequence[int], workload: str, label: str) -> None:
+    def __init__(
+        self,
+        world: World,
+        plan: Plan,
+        devices: Sequence[str],
+        batches: Sequence[int],
+        workload: str,
+        label: str,
+        *,
+        remembers: bool = False,
+    ) -> None:
         self.world = world
         self.plan = plan
         self.devices = tuple(devices)
@@ -156,7 +167,8 @@ class Batches:
         self.done = world.env.event()
         self.ended = 0
         self.cancelled = False
-        self.sendings: list[Sending] = []
+        self.sendings: dict[Sending, None] = {}
+        self._remembers = remembers
         self.computed: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
         self.messages: list[tuple[int, int, int, str, int]] = []
         self._over: set[int] = set()
@@ -166,7 +178,7 @@ class Batches:
     def cancel(self) -> None:
         """Stop: what is on its way is wasted, and nothing more begins."""
         self.cancelled = True
-        for sending in self.sendings:
+        for sending in tuple(self.sendings):
             sending.abort()
 
     def _begin(self) -> None:
@@ -200,7 +212,8 @@ class Batches:
 
     def send(self, source: int, target: int, place: int, direction: str, numbers: int, batch: int, then: Callable[[], None]) -> None:
         """Carry numbers from one holder to another."""
-        self.messages.append((source, target, place, direction, numbers * batch))
+        if self._remembers:
+            self.messages.append((source, target, place, direction, numbers * batch))
         payload_bytes = _NUMBER_BYTES * numbers * batch + self.plan.wire.envelope_bytes
         message = Message(kind="activation", payload_bytes=payload_bytes, workload=self.workload, label=self.label)
         self._leg(self.plan.wire.legs(self.devices[source], self.devices[target]), 0, message, then)
@@ -221,9 +234,11 @@ class Batches:
         if self.cancelled:
             return
         sending = self.world.send(*legs[number], message)
-        self.sendings.append(sending)
+        self.sendings[sending] = None
 
         def ended(_: simpy.Event) -> None:
+            if not self._remembers:
+                del self.sendings[sending]
             if self.cancelled:
                 return
             if sending.delivered:

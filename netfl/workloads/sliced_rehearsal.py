@@ -99,7 +99,7 @@ class Rehearsals:
         self.rehearsed += 1
         world = self._world.rehearsal()
         try:
-            running = Batches(world, self._plan, devices, batches, "rehearsal", "")
+            running = Batches(world, self._plan, devices, batches, "rehearsal", "", remembers=True)
             world.env.run(until=running.done if until_s is None else until_s)
             return self._spent(world, running)
         finally:

@@ -94,7 +94,6 @@ class World:
         self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._profiles = profiles
         self._timelines = {} if always_up else _timelines(topology, streams)
         fabric = Fabric(self.env, topology, self._timelines)
         self._transport = transport.connect(self.env, fabric, topology, streams)
@@ -134,11 +133,7 @@ class World:
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
         """Do work on a device's processor; the event succeeds with the `Computing` when it has ended."""
-        processor = self._processors.get(device)
-        if processor is None:
-            uptime = self._timelines.get(device, ALWAYS_UP)
-            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime)
-        job = processor.submit(work)
+        job = self._processor(device).submit(work)
         computing = Computing(self.env, job)
 
         def ended(_: simpy.Event) -> None:
@@ -173,7 +168,7 @@ class World:
 
     def busy_s(self, device: str) -> float:
         """Processor seconds of a device so far, whole steps of work in progress included."""
-        return self._processors[device].busy_s()
+        return self._processor(device).busy_s()
 
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
@@ -223,7 +218,7 @@ class World:
 
     def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
         """Write down work that was rehearsed, as one row that ends now."""
-        self._processors[device].book(busy_s, work.memory_bytes)
+        self._processor(device).book(busy_s, work.memory_bytes)
         self.trace.append(
             Computation(
                 device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
@@ -244,6 +239,13 @@ class World:
         self._record_devices(radio_j)
         self.trace.append(RunEnd(simulated_s=self.now, reason=reason))
         self.trace.flush()
+
+    def _processor(self, device: str) -> Processor:
+        processor = self._processors.get(device)
+        if processor is None:
+            uptime = self._timelines.get(device, ALWAYS_UP)
+            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime)
+        return processor
 
     def _ended(self, sending: Sending) -> None:
         del self._sendings[sending.number]

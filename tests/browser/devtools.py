@@ -10,8 +10,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,20 @@ class Page:
             "if (found || !left) good(found); else setTimeout(() => look(left - 1), 50); }; look(400); })"
         )
         assert done, f"waited in vain for: {condition}"
+
+    def count(self, selector: str) -> int:
+        """How many elements there are, scripts or not."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        return len(self.call("DOM.querySelectorAll", nodeId=root, selector=selector)["nodeIds"])
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Until something holds of a page that is loading, whose nodes may go while it is asked."""
+        for _ in range(400):
+            with suppress(RuntimeError):
+                if holds():
+                    return
+            time.sleep(0.05)
+        raise AssertionError("waited in vain")
 
     def press(self, key: str, code: int = 0, text: str = "") -> None:
         """Press and release a key."""

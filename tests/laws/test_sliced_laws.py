@@ -1,5 +1,6 @@
-"""Crowdlearning's accuracy on digits, over three seeds: 40 members in 10 groups, 12 epochs (measured: centralised 2.6 %, sliced 8 to 10 %,
-no sharing 26 %, standalone 74 %)."""
+"""Crowdlearning's accuracy on digits, over three seeds: 40 members in 10 groups, 10 epochs (measured errors: centralised 4 %, sliced 17 %, no
+sharing 30 %, standalone 72 %).
+"""
 
 from functools import cache
 from pathlib import Path
@@ -59,7 +60,8 @@ def test_a_threshold_of_one_hands_on_nothing_and_is_worse() -> None:
 def test_a_follower_that_is_lost_hardly_matters(seed: int, tmp_path: Path) -> None:
     """One spare member a group. Where its device holds a slice when it goes for good, the slice moves once; the mean accuracy of the groups
     stays."""
-    training = {**SLICED, "slices": 2, "dummies": 1, "takeover_after": "1 s"}
+    trainer = {**TRAINER, "learning_rate": 0.1}
+    training = {**SLICED, "epochs": 20, "evaluate_every": 20, "trainer": trainer, "slices": 2, "dummies": 1, "takeover_after": "1 s"}
     plain = netfl.run(crowd(seed, training), store=STORE).metrics["training"]["training"]
     outage = {"kind": "schedule", "down": [["26 s", "1000 h"]]}
     lost = netfl.run(crowd(seed, training, outage), store=STORE, output=tmp_path / "run")

@@ -133,4 +133,4 @@ def test_every_source_of_files_is_known_by_what_is_in_them(tmp_path: Path) -> No
 
 def test_kinds() -> None:
     assert DATA.find("digits") is Digits
-    assert len(DATA.kinds()) == 15
+    assert len(DATA.kinds()) == 16

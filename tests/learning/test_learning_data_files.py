@@ -667,3 +667,19 @@ def test_pillow_that_is_absent_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 def test_errors_are_netfls_own() -> None:
     assert issubclass(DataError, NetflError)
     assert tables.MOST_BYTES == files.MOST_BYTES
+
+
+def test_generated_sensors_have_the_shape_of_real_ones_and_are_learnable() -> None:
+    from netfl.learning.datasets.sensors import GeneratedSensors
+
+    data = GeneratedSensors(people=5, windows=40).load(Streams(1).stream("data"))
+    assert data.train_inputs.shape == (160, 9, 128)
+    assert data.train_inputs.dtype == np.float32
+    assert data.groups is not None
+    assert sorted(set(data.groups.tolist())) == [0, 1, 2, 3, 4]
+    again = GeneratedSensors(people=5, windows=40).load(Streams(1).stream("data"))
+    np.testing.assert_array_equal(data.train_inputs, again.train_inputs)
+    # The mean over a window tells activities apart better than chance: nearest class mean, 6 classes.
+    means = np.stack([data.train_inputs[data.train_labels == label].mean(axis=(0, 2)) for label in range(6)])
+    guesses = np.argmin(((data.test_inputs.mean(axis=2)[:, None] - means) ** 2).sum(axis=2), axis=1)
+    assert (guesses == data.test_labels).mean() > 0.5

@@ -79,7 +79,7 @@ def test_kinds() -> None:
 
 
 def test_parts_import_without_torch_and_sklearn() -> None:
-    modules = "data partition models trainer aggregators select select_by_loss fedmax pruning".split()
+    modules = "data partition models trainer aggregators select select_by_loss fedmax pruning privacy private_sgd".split()
     code = ";".join(f"import netfl.learning.{name}" for name in modules)
-    code += ";import sys; assert not {'torch', 'sklearn'} & set(sys.modules)"
+    code += ";import sys; assert not {'torch', 'sklearn', 'dp_accounting'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

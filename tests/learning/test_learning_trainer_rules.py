@@ -195,7 +195,8 @@ def test_schedules_run_over_each_clients_own_steps() -> None:
 
 @pytest.mark.parametrize("kind", TRAINERS.kinds())
 def test_kinds_read_and_write(kind: str) -> None:
-    trainer = TRAINERS.find(kind)(learning_rate=0.25, clip_norm=2.0, schedule="cosine")
+    schedule = {} if kind == "dp_sgd" else {"schedule": "cosine"}
+    trainer = TRAINERS.find(kind)(learning_rate=0.25, clip_norm=2.0, **schedule)
     assert TRAINERS.kind_of(trainer) == kind
     for field in dataclasses.fields(trainer):
         assert f"        {field.name}: " in (type(trainer).__doc__ or ""), field.name

@@ -47,10 +47,10 @@ def test_the_dry_run_of_a_study_says_what_each_point_would_do_and_why(tmp_path: 
     assert lines == ["finished", "replay: nothing to compute"]
     lines = forecasts(scenario, tmp_path / "s", workloads__training__trainer__learning_rate=[0.1, 0.3])
     assert lines[0] == "finished"
-    assert lines[1].startswith("run — the first value that is missing: evaluate no. 2; against ")
+    assert lines[1].startswith("run — the first value that is missing: losses; against ")
     assert lines[1].endswith(": fit: trainer.learning_rate is 0.3, was 0.1")
     lines = forecasts(scenario, tmp_path / "s", workloads__training__rounds=[3, 5])
-    assert lines[1].startswith("replay to round 3 of 5, then run — the first value that is missing: evaluate no. 5; ")
+    assert lines[1].startswith("replay to round 3 of 5, then run — the first value that is missing: losses no. 4; ")
     assert lines[1].endswith(" ends before it")
     # Another seed deals other samples.
     lines = forecasts(scenario, tmp_path / "s", seed=[5, 6])
@@ -65,8 +65,8 @@ def test_another_set_of_updates_is_named(tmp_path: Path) -> None:
     result = run(scenario, set=cut, output=tmp_path / "runs" / "cut")
     assert result.metrics["training"]["training"]["updates_aborted"] > 0
     found = explain(tmp_path / "runs" / "cut", tmp_path / "runs" / "all")
-    assert found.first_missing == "evaluate no. 2"
-    assert any("aggregate: updates:" in line and "were 3" in line for line in found.why), found.why
+    assert found.first_missing == "losses"
+    assert found.why[0].endswith("losses: fits: 1 of them, were 3")
     assert found.missing_now == ""
 
 
@@ -79,7 +79,7 @@ def test_a_run_says_what_it_computed(tmp_path: Path) -> None:
     assert first.computed["fit"] == 2 * 3
     assert first.first_missing == "dataset_facts"
     assert (second.computed, second.first_missing, second.why) == ({}, "", ())
-    assert third.first_missing == "evaluate no. 2"
+    assert third.first_missing == "losses"
     assert third.why[0].endswith("fit: trainer.batch_size is 8, was 16")
 
 

@@ -287,6 +287,16 @@ def test_a_store_of_another_version_is_named(file: Path, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_validate_checks_every_point(file: Path) -> None:
+    assert netfl("validate", str(file)).exit_code == 0
+    scenario = study()
+    scenario["sweep"]["grid"]["workloads.training.clients_per_round"] = [2, 200]
+    file.write_text(yaml.safe_dump(scenario))
+    done = netfl("validate", str(file))
+    assert done.exit_code == 3
+    assert "clients_per_round" in done.stderr
+
+
 def test_run_of_a_study_says_that_it_runs_one(file: Path, tmp_path: Path) -> None:
     done = netfl("run", str(file), "-o", str(tmp_path / "r"), "-q")
     assert done.exit_code == 0

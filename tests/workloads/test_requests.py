@@ -65,7 +65,7 @@ def test_the_parts_of_a_latency_sum_to_it(tmp_path: Path) -> None:
         assert parts_s == pytest.approx(whole_s, abs=1e-9)
 
 
-def test_requests_cut_off_by_the_end_are_censored(tmp_path: Path) -> None:
+def test_trap_17_requests_cut_off_by_the_end_are_censored_and_their_misses_count(tmp_path: Path) -> None:
     # 100 Mbit/s offered to a 1 Mbit/s cell: most requests never finish.
     scenario = serving_only(
         serving__placement={"kind": "upload"}, serving__arrivals={"kind": "poisson", "rate": "2000 per s"},
@@ -113,7 +113,7 @@ def test_answers_are_those_of_the_pieces_run_for_real(tmp_path: Path) -> None:
         assert (correct, version) == (int(right[sample]), 0)
 
 
-def test_the_newest_model_serves_and_its_way_is_paid(tmp_path: Path) -> None:
+def test_trap_19_the_newest_model_serves_and_its_way_to_the_pieces_is_paid(tmp_path: Path) -> None:
     run(small(serving__placement={"kind": "upload"}), output=tmp_path / "out")
     models = rows(
         tmp_path / "out", "SELECT source, destination, payload_bytes, label FROM transfers WHERE workload = 'serving' AND kind = 'model'"

@@ -172,9 +172,9 @@ def plan_of(depth: int = 1, server: str | None = "cloud", seal_s: float = 0.0, p
 def test_one_batch_sends_the_messages_of_the_schedule_after_what_they_depend_on() -> None:
     """What the executor sends (its own test compares it with the schedule), each after all sums of the boundary before."""
     world, plan = world_of(star()), plan_of()
-    running = Batches(world, plan, ["d0", "d1", "d2"], [7], "test", "")
+    running = Batches(world, plan, ["d0", "d1", "d2"], [7], "test", "", remembers=True)
     world.env.run(until=running.done)
-    expected = Counter()
+    expected: Counter[tuple[int, int, int, str, int]] = Counter()
     for place, boundary in enumerate(plan.boundaries):
         for bundle in boundary.bundles:
             expected[bundle.source, bundle.target, place, "sums", 7 * bundle.sums] += 1
@@ -437,3 +437,41 @@ def test_a_device_too_small_for_its_slice() -> None:
     with pytest.raises(ScenarioError, match="the dominator's layers, which any member may hold, needs") as error:
         netfl.run(scenario, store=STORE)
     assert error.value.problems[0].path == "workloads.training.slices"
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("settings", [{"dummies": 1, "slices": 2}, {"depth": 3}, {"relay": False, "slices": 2, "dummies": 1}], ids=str)
+def test_a_crowd_that_comes_and_goes(settings: dict[str, Any], seed: int, tmp_path: Path) -> None:
+    """Everybody is down a fifth of the time: the run ends, books balance, and an epoch has no more turns than members."""
+    scenario = crowd(epochs=3, takeover_after="300 ms", **settings)
+    scenario["seed"] = seed
+    scenario["topology"]["devices"]["phone-{1..8}"]["outages"] = {"kind": "exponential", "mean_up": "4 s", "mean_down": "1 s"}
+    metrics, database = run(scenario, tmp_path)
+    assert metrics["stop_reason"] == "all training done"
+    for kind in metrics["bytes"]["by_kind"].values():
+        assert kind["sent"] == kind["delivered"] + kind["wasted"] + kind["in_flight"]
+    rounds = database.execute("SELECT selected, accepted, failed FROM rounds").fetchall()
+    assert len(rounds) == 3
+    assert all(accepted + failed == selected == 8 for selected, accepted, failed in rounds)
+    database.close()
+
+
+def test_pipelining_is_faster_and_learns_from_older_weights(tmp_path: Path) -> None:
+    (plain, one), (piped, other) = (run(crowd(depth=depth), tmp_path, f"depth-{depth}") for depth in (1, 3))
+    assert piped["simulated_s"] < 0.6 * plain["simulated_s"]
+    assert sums(one).keys() == sums(other).keys()
+    assert evaluations(one)[1] != evaluations(other)[1]
+    one.close()
+    other.close()
+
+
+def test_a_second_run_trains_nobody(tmp_path: Path) -> None:
+    store = Store()
+    first = netfl.run(crowd(), store=store).metrics
+    again = netfl.run(crowd(), store=store).metrics
+    assert first["work"]["trained_clients"] == 8
+    assert again["work"]["trained_clients"] == 0
+    assert again["trace_digest"] == first["trace_digest"]

@@ -308,3 +308,17 @@ def test_fedmax_moves_the_same_bytes(tmp_path: Path) -> None:
         made.append(rows(tmp_path / name, "SELECT kind, payload_bytes, start_s, end_s FROM transfers ORDER BY transfer"))
         assert report.metrics["training"]["training"]["accuracy"] > 0.15
     assert made[0] == made[1]
+
+
+def test_private_training_runs_as_any_other(tmp_path: Path) -> None:
+    """Samples of every client are protected, and so is every client; equal seeds draw equal noise."""
+    digests = set()
+    for name in ("one", "other"):
+        scenario = training_only(
+            training__trainer={"kind": "dp_sgd", "learning_rate": 0.5, "noise_multiplier": 0.3},
+            training__aggregator={"kind": "noisy_mean", "clip_norm": 2.0, "noise_multiplier": 0.01},
+        )
+        report = run(scenario, output=tmp_path / name)
+        digests.add(report.metrics["trace_digest"])
+        assert report.metrics["training"]["training"]["accuracy"] > 0.15
+    assert len(digests) == 1

@@ -10,6 +10,7 @@ import annotated_types
 import numpy as np
 
 from netfl.learning.aggregators.aggregator import Aggregated, Aggregator, Contributions, Vector, checked, weighted_mean
+from netfl.learning.privacy import epsilon_of_fixed_number, sigma_of
 
 __all__ = ["NoisyMean"]
 
@@ -46,3 +47,16 @@ class NoisyMean(Aggregator):
             noise = contributions.stream.generator().normal(size=model.shape)
             mean += noise * (self.noise_multiplier * self.clip_norm / len(clipped))
         return Aggregated((model + mean).astype(np.float32))
+
+    def epsilon(self, *, clients_per_round: int, num_clients: int, rounds: int, delta: float) -> float:
+        """What a client is protected by, all its samples together, under replacement of one client by another.
+
+        It holds for the selector `uniform` and rounds that aggregate so many clients each.
+
+        Raises:
+            ValueError: the numbers make no sense.
+            MissingExtraError: dp-accounting is not installed.
+        """
+        return epsilon_of_fixed_number(
+            sigma=sigma_of(self.noise_multiplier), sampled=clients_per_round, total=num_clients, rounds=rounds, delta=delta
+        )

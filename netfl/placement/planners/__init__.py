@@ -43,6 +43,7 @@ PLANNERS = Family(
         "mincut": "netfl.placement.planners.mincut:MinCut",
         "memory_proportional": "netfl.placement.planners.proportional:MemoryProportional",
         "simulate": "netfl.placement.planners.simulate:Simulate",
+        "adaptive": "netfl.placement.planners.adaptive:Adaptive",
         "milp": "netfl.placement.planners.milp:Milp",
     },
 )

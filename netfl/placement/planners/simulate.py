@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from annotated_types import Ge
 
@@ -36,8 +36,6 @@ class Simulate:
         horizon: simulated time of each; requests of its last fifth are not counted.
         positions: the cuts that candidates are made of, those where the fewest bytes cross.
     """
-
-    needs_score: ClassVar[bool] = True
 
     candidates: Annotated[int, Ge(2)] = 8
     rollouts: Annotated[int, Ge(1)] = 1

@@ -13,10 +13,16 @@ __all__ = ["headline", "percent"]
 def percent(value: float) -> str:
     """A share for people.
 
-    >>> percent(0.9582), percent(0.0004), percent(1.0)
-    ('95.8 %', '0.04 %', '100 %')
+    What is not everything or nothing never reads as 100 % or 0 %.
+
+    >>> percent(0.9582), percent(0.0004), percent(0.99987), percent(1.0)
+    ('95.8 %', '0.04 %', '99.99 %', '100 %')
     """
-    return f"{100 * value:.1f}".removesuffix(".0") + " %" if value >= 0.001 or value == 0 else f"{100 * value:.1g} %"
+    if 0 < value < 0.001:
+        return f"{100 * value:.1g} %"
+    if 0.9995 <= value < 1:
+        return f"{100 - float(f'{100 * (1 - value):.1g}'):.10g} %"
+    return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
 def headline(found: dict[str, Any]) -> str:

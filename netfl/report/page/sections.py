@@ -9,6 +9,7 @@ from netfl.network.topology import Topology
 from netfl.report.page.headline import percent
 from netfl.report.page.markup import element, section, table, text
 from netfl.report.page.phases import PHASES, Timeline
+from netfl.report.page.series import rounds
 from netfl.units import format_bytes, format_duration, format_energy
 
 if TYPE_CHECKING:
@@ -114,11 +115,15 @@ def accuracy_section(trace: sqlite3.Connection, found: dict[str, Any]) -> str:
         (f"{name}: {level}", (time_s,)) for name, one in found["training"].items() for level, time_s in one["time_to_accuracy_s"].items()
     ]
     reached_table = table("Time to accuracy", ("accuracy", "first reached after"), levels, (format_duration,), identity="levels")
-    caption = "Accuracy on the test samples; a model holds until the next one comes. Tints are rounds."
+    caption = f"Accuracy on the test samples; a model holds until the next one comes.{_tints(trace)}"
     return section(
         "accuracy", "How long until it is accurate?", _figure("accuracy-plot", ". ".join(told), caption),
         _folded("As tables", reached_table, evaluations),
     )  # fmt: skip
+
+
+def _tints(trace: sqlite3.Connection) -> str:
+    return " Tints are rounds." if rounds(trace) else ""
 
 
 def _nats(value: float) -> str:
@@ -140,7 +145,7 @@ def latency_section(trace: sqlite3.Connection, found: dict[str, Any]) -> str:
                 f"Latency{of}: half of the answers within {format_duration(one['p50_s'])}, 95 % within {format_duration(one['p95_s'])}, "
                 f"99 % within {format_duration(one['p99_s'])}"
             )
-        parts.append(_figure(f"latency-plot-{number}", told, f"Latency{of} by the time at which requests arrived. Tints are rounds."))
+        parts.append(_figure(f"latency-plot-{number}", told, f"Latency{of} by the time at which requests arrived.{_tints(trace)}"))
         means = one["breakdown"]
         told = f"Mean parts of the latency{of}: " + ", ".join(
             f"{part.removesuffix('_s')} {format_duration(value)}" for part, value in means.items() if value is not None

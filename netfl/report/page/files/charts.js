@@ -14,6 +14,7 @@ function fitted(place, height, paint) {
     place.prepend(picture);
   };
   new ResizeObserver(again).observe(place);
+  repaints.push(again);
   again();
 }
 
@@ -52,7 +53,13 @@ function curveChart(place, told) {
       picture.append(drawn("line", { x1: margin.left, x2: right, y1: y(value), y2: y(value), class: "grid" }));
       picture.append(text(margin.left - 7, y(value) + 4, label, "end"));
     }
-    for (const [value, label] of told.xTicks(width)) picture.append(text(x(value), bottom + 17, label));
+    let free = -Infinity;
+    for (const [value, label] of told.xTicks(width)) {
+      const half = label.length * 3.2;
+      if (x(value) - half < free) continue;
+      picture.append(text(x(value), bottom + 17, label));
+      free = x(value) + half + 6;
+    }
     picture.append(drawn("line", { x1: margin.left, x2: right, y1: bottom, y2: bottom, class: "axis" }));
     picture.append(text(right, height - 4, told.xLabel, "end", "label"), text(0, 12, told.yLabel, "start", "label"));
     for (const area of told.areas || []) {

@@ -134,7 +134,7 @@ function startNetwork() {
       }
       pen.fillStyle = downSites.has(number) ? tones.ground : tierTones[tier];
       pen.strokeStyle = downSites.has(number) ? tones.down : tones.ground;
-      pen.lineWidth = 1.5;
+      pen.lineWidth = Math.min(1.5, radius * 0.3);
       mark(pen, tier, x, y, wide);
       pen.fill();
       pen.stroke();
@@ -155,7 +155,7 @@ function startNetwork() {
       const sum = sums.reduce((all, value) => all + value, 0);
       if (!sum) continue;
       const pair = ends(hop);
-      const wide = thin * (1 + 7 * Math.sqrt(sum / mostTotal));
+      const wide = thin * (1 + 4.5 * Math.sqrt(sum / mostTotal));
       const [sx, sy] = offTrack(pair, wide / 2 + 0.6);
       let from = pair[0];
       // Along the link, each kind takes its share of the length.

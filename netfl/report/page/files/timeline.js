@@ -5,7 +5,8 @@ function startTimeline() {
   const { phases, devices, rows, labels } = data.timeline;
   const canvas = make("canvas", { "aria-hidden": "true" });
   place.append(canvas);
-  place.before(legend(phases.map((phase) => [`phase-${phase}`, phase])));
+  place.before(legend(phases.filter((_, phase) => rows.some((spans) => spans.some((value, at) => at % 4 === 0 && value === phase)))
+    .map((phase) => [`phase-${phase}`, phase])));
   const row = devices.length > 30 ? 13 : 18;
   const named = Math.min(130, 12 + 6.4 * Math.max(...devices.map((name) => name.length)));
   const foot = 34;
