@@ -65,22 +65,25 @@ class _Cohort:
         self.closed = False
         self.arrivals: dict[str, tuple[float, Recipe]] = {}
         self.accepted: dict[str, Recipe] = {}
-        self.skipped: set[str] = set()
+        self.skips: dict[str, float] = {}
+        self.skipped: list[str] = []
         self.failed = 0
         self.sendings: dict[str, Sending] = {}
 
     def ended(self) -> None:
         """A member's part is over, whichever way."""
         self.pending -= 1
-        decided = len(self.arrivals) + len(self.skipped)
+        decided = len(self.arrivals) + len(self.skips)
         if not self.closed and not self.complete.triggered and (self.pending == 0 or decided >= self.goal):
             self.complete.succeed()
 
     def close(self) -> None:
-        """Accept the first arrivals, those of one instant by name; cut off everyone who still sends."""
+        """Accept the first arrivals and skips, those of one instant by name; cut off everyone who still sends."""
         self.closed = True
-        first = sorted(self.arrivals, key=lambda member: (self.arrivals[member][0], member))[: self.goal]
-        self.accepted = {member: self.arrivals[member][1] for member in sorted(first)}
+        times_s = {**self.skips, **{member: time_s for member, (time_s, _) in self.arrivals.items()}}
+        first = sorted(sorted(times_s, key=lambda member: (times_s[member], member))[: self.goal])
+        self.accepted = {member: self.arrivals[member][1] for member in first if member in self.arrivals}
+        self.skipped = [member for member in first if member in self.skips]
         for sending in self.sendings.values():
             sending.abort()
 
@@ -139,7 +142,7 @@ class Hub:
         self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
         self._place = place
         self._secure = secure
-        self._uploads = None if selective is None else Uploads(selective, training.store)
+        self._uploads = None if selective is None else Uploads(selective, training.force)
         self._uplink = training.pipeline(uplink)
         self._feedback = training.settings.error_feedback and not self._uplink.lossless
         self._residuals: dict[str, Recipe] = {}
@@ -235,11 +238,11 @@ class Hub:
         elif self._uploads.is_worth(member.name, update):
             yield from self._upload(cohort, member.name, self._uploads.change(member.name, update), number)
         else:
+            self._uploads.skipped(member.name, update)
             flag = self._send(cohort, member.name, member.name, self.device, "metadata", FLAG_BYTES, number)
             yield flag
-            self._uploads.skipped(member.name, update)
             if flag.delivered and not cohort.closed:
-                cohort.skipped.add(member.name)
+                cohort.skips[member.name] = self._world.now
             elif flag.transfer.outcome == "failed":
                 cohort.failed += not cohort.closed
 

@@ -6,14 +6,16 @@ updating", IEEE Access 2021.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
 from netfl.learning import values
 from netfl.learning.values import TrainingLoss
-from netfl.store import Recipe, Store
+from netfl.store import Recipe
 
 __all__ = ["FLAG_BYTES", "Selective", "Uploads"]
 
@@ -29,7 +31,8 @@ class Selective:
         metric: the loss of the last mini-batch, as the authors' code has it, which is noisy; or the mean over the last local epoch.
         margin: by how much it must be lower.
         on_skip: what the server takes for a client that skips: its last uploaded model (reuse_stale), or nothing (exclude).
-        gate_downloads: whether a client that skipped goes on with its own model and downloads none until it uploads again.
+        gate_downloads: whether a client that skipped goes on with its own model and downloads none until it has sent an upload, also one
+            that is lost.
     """
 
     metric: Literal["last_batch_loss", "mean_epoch_loss"] = "last_batch_loss"
@@ -38,13 +41,15 @@ class Selective:
     gate_downloads: bool = False
 
     def worth(self, loss: TrainingLoss, accepted: TrainingLoss | None) -> bool:
-        """Whether a client uploads.
+        """Whether a client uploads; one that has diverged does, so that the round's end tells it.
 
         Args:
             loss: of its training.
             accepted: at its last accepted upload; None if there was none.
         """
-        return accepted is None or self._of(loss) < self._of(accepted) - self.margin
+        if accepted is None or not math.isfinite(self._of(loss)):
+            return True
+        return self._of(loss) < self._of(accepted) - self.margin
 
     def _of(self, loss: TrainingLoss) -> float:
         return loss.last_batch if self.metric == "last_batch_loss" else loss.mean
@@ -55,16 +60,17 @@ class Uploads:
 
     Args:
         rule: who uploads.
-        store: where losses are computed.
+        force: computes a loss.
     """
 
-    def __init__(self, rule: Selective, store: Store) -> None:
+    def __init__(self, rule: Selective, force: Callable[[Recipe], Any]) -> None:
         self._rule = rule
-        self._store = store
+        self._force = force
         self._loss: dict[str, TrainingLoss] = {}
         self._uploaded: dict[str, Recipe] = {}
         self._own: dict[str, Recipe] = {}
         self._base: dict[str, Recipe] = {}
+        self._gated: set[str] = set()
 
     def goes_on_with(self, client: str) -> Recipe | None:
         """The client's own model, if it downloads none."""
@@ -76,7 +82,7 @@ class Uploads:
 
     def is_worth(self, client: str, update: Recipe) -> bool:
         """Whether a client uploads what its training made."""
-        return self._rule.worth(self._store.force(values.training_loss(update)), self._loss.get(client))
+        return self._rule.worth(self._force(values.training_loss(update)), self._loss.get(client))
 
     def skipped(self, client: str, update: Recipe) -> None:
         """A client sends nothing of what its training made."""
@@ -84,15 +90,19 @@ class Uploads:
             self._own[client] = values.total(self._own.get(client, self._base[client]), update)
 
     def change(self, client: str, update: Recipe) -> Recipe:
-        """What a client uploads: what changed since it downloaded a model."""
-        own = self._own.get(client)
-        return update if own is None else values.difference(values.total(own, update), self._base[client])
+        """What a client uploads: what changed since it downloaded a model. It downloads one again, whatever becomes of the upload."""
+        own = self._own.pop(client, None)
+        if own is None:
+            self._gated.discard(client)
+            return update
+        self._gated.add(client)
+        return values.difference(values.total(own, update), self._base[client])
 
     def accepted(self, client: str, update: Recipe, decoded: Recipe, model: Recipe) -> Recipe:
         """The server has a client's upload, made from `update`; what it changes in the present model."""
-        self._loss[client] = self._store.force(values.training_loss(update))
+        self._loss[client] = self._force(values.training_loss(update))
         self._uploaded[client] = values.total(self._base[client], decoded)
-        return decoded if self._own.pop(client, None) is None else values.difference(self._uploaded[client], model)
+        return values.difference(self._uploaded[client], model) if client in self._gated else decoded
 
     def stale(self, client: str, model: Recipe) -> Recipe | None:
         """What the last upload of a client that skips changes in the present model; None if it is not used."""
