@@ -151,15 +151,15 @@ def run_loaded(
             bench = prepare(loaded, open_store, trust_code=trust_code)
             with _folder(path, loaded, argv) as folder:
                 return _run(bench, _Looks(on_progress, on_tick, interrupt or Interrupt()), folder, started_s)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, RunError) as error:
         if not _is_full(error):
             raise
         raise DiskFullError(f"no room left for '{output}': make room, and run the same command again") from None
 
 
 def _is_full(error: BaseException) -> bool:
-    """Whether a disk is full, or its owner's share of it."""
-    if isinstance(error, sqlite3.Error):
+    """Whether a disk is full, or its owner's share of it; the trace says so in a `RunError`."""
+    if isinstance(error, sqlite3.Error | RunError):
         return "disk is full" in str(error)  # an error that SimPy raises again has lost its code
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 

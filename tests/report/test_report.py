@@ -204,6 +204,11 @@ def test_training(found: dict[str, Any]) -> None:
             "updates_accepted": 9,
             "updates_aborted": 2,
             "updates_failed": 1,
+            "updates_skipped": 0,
+            # The length of its dense model is not in this trace.
+            "byte_fraction": None,
+            "byte_fraction_after_first": None,
+            "privacy": None,
         }
     }
 

@@ -83,7 +83,8 @@ def test_a_run_says_what_it_computed(tmp_path: Path) -> None:
     assert third.why[0].endswith("fit: trainer.batch_size is 8, was 16")
 
 
-def test_the_cache_commands(tmp_path: Path) -> None:
+def test_the_cache_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netfl.store.store._WORTH", 0)  # every aggregate reaches the disk, however fast the host
     run(training_only(training__rounds=2), output=tmp_path / "runs" / "a")
     runner = CliRunner()
     held = json.loads(runner.invoke(cli, ["cache", "ls", "--json"]).stdout)
