@@ -32,6 +32,7 @@ class DpSgd:
         noise_multiplier: standard deviation of the noise on the sum, in clip norms; 0 clips only.
         epochs: passes over the shard, in numbers of steps.
         batch_size: samples a step; a shard with fewer gives all.
+        delta: for which a run tells epsilon; the usual 1e-5 is a choice.
     """
 
     learning_rate: Positive
@@ -39,6 +40,7 @@ class DpSgd:
     noise_multiplier: NotNegative = 1.0
     epochs: Count = 1
     batch_size: Annotated[int, annotated_types.Ge(1)] = 16
+    delta: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 1e-5
 
     def steps(self, num_samples: int) -> int:
         """How many steps a shard of so many samples takes."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netfl.learning.privacy import Ledger
+from netfl.errors import MissingExtraError
+from netfl.learning.privacy import Ledger, epsilon_of_fixed_number, sigma_of
 from netfl.report.reading import opened
 
 __all__ = ["ACCURACY_LEVELS", "metrics"]
@@ -38,6 +39,8 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
       model of each device out. `privacy` (None: the codecs of its updates spend none) is the ledger of the client that uploaded most
       often: `epsilon_of_a_release`, `released` of `num_values` coordinates in each of `rounds` updates, and what they add up to
       (None: infinite): `per_coordinate`, `whole_model_basic`, and `whole_model_advanced` with `delta` beside.
+      `noisy_sums` (None: there were none) has, for `clients` and `samples`, the `epsilon` (None: infinite, or the extra that computes it is
+      `missing`) and `delta` that protect one of them, of sums with Gaussian noise (`noisy_mean`, `dp_sgd`).
     - `serving: {WORKLOAD: ...}`: `requests` = `answered` + `failed` + `censored`. `p50_s`, `p95_s`, `p99_s`, `mean_s` and
       `breakdown` (`queue_s`, `compute_s`, `transmit_s`, `propagation_s`; means) are of the latencies of answered requests.
       The percentile q is the least observed latency that at least q of them do not exceed (numpy's `inverted_cdf`).
@@ -137,7 +140,28 @@ def _training(trace: sqlite3.Connection, workload: str) -> dict[str, Any]:
         "updates_skipped": int(skipped),
         **_byte_fractions(trace, workload),
         "privacy": _privacy(trace, workload),
+        "noisy_sums": _noisy_sums(trace, workload),
     }
+
+
+def _noisy_sums(trace: sqlite3.Connection, workload: str) -> dict[str, Any] | None:
+    rows = trace.execute(
+        "SELECT records, noise_multiplier, sampled, total, sums, delta FROM noisy_sums WHERE workload = ?", (workload,)
+    ).fetchall()
+    if not rows:
+        return None
+    told: dict[str, Any] = {}
+    for records, noise_multiplier, sampled, total, sums, delta in rows:
+        epsilon: float | None
+        try:
+            epsilon = epsilon_of_fixed_number(sigma=sigma_of(noise_multiplier), sampled=sampled, total=total, rounds=sums, delta=delta)
+        except MissingExtraError as error:
+            told[records] = {"epsilon": None, "delta": delta, "missing": str(error)}
+            continue
+        before = told.get(records, {"epsilon": 0.0})["epsilon"]
+        worst = None if before is None or not math.isfinite(epsilon) else max(before, epsilon)
+        told[records] = {"epsilon": worst, "delta": delta, "noise_multiplier": noise_multiplier}
+    return told
 
 
 def _privacy(trace: sqlite3.Connection, workload: str) -> dict[str, Any] | None:

@@ -29,6 +29,9 @@ def summary(metrics: dict[str, Any]) -> Group:
     tables = []
     if metrics["training"]:
         tables.append(_training(metrics["training"]))
+    noisy = {name: one["noisy_sums"] for name, one in metrics["training"].items() if one["noisy_sums"] is not None}
+    if noisy:
+        tables.append(_noisy_sums(noisy))
     spent = {name: one["privacy"] for name, one in metrics["training"].items() if one["privacy"] is not None}
     if spent:
         tables.append(_privacy(spent))
@@ -77,6 +80,16 @@ def _training(workloads: dict[str, Any]) -> Table:
             table.add_row(f"updates {fate}", *(str(one[f"updates_{fate}"]) for one in of))
     for name, text in (("byte_fraction", "bytes of dense"), ("byte_fraction_after_first", "  without first models")):
         table.add_row(text, *(_or_dash(one[name], _share) for one in of))
+    return table
+
+
+def _noisy_sums(workloads: dict[str, Any]) -> Table:
+    table = _table("Differential privacy", "", "protects one of the", "epsilon", "delta")
+    for name, told in workloads.items():
+        for records, found in told.items():
+            epsilon = found["epsilon"]
+            shown = found.get("missing") or ("infinite" if epsilon is None else f"{epsilon:.4g}")
+            table.add_row(name, records, shown, f"{found['delta']:g}")
     return table
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "DeviceUse",
     "Evaluation",
     "LinkUse",
+    "NoisySums",
     "Outage",
     "Release",
     "Request",
@@ -183,6 +184,29 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NoisySums:
+    """Sums with Gaussian noise over random sets of a fixed number of records; written at the run's end.
+
+    Args:
+        workload: the training workload.
+        records: clients (whose updates the server adds up) or samples (whose gradients a client adds up in a step).
+        noise_multiplier: standard deviation of the noise on a sum, in clip norms.
+        sampled: how many records a sum takes.
+        total: of how many.
+        sums: how many of them; of samples, those of clients to whom no other had both a larger sampled share and more sums.
+        delta: for which epsilon is told.
+    """
+
+    workload: str
+    records: str
+    noise_multiplier: float
+    sampled: int
+    total: int
+    sums: int
+    delta: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """A global model measured on the test samples.
 
@@ -346,6 +370,7 @@ ROW_TYPES: dict[str, type] = {
     "rounds": Round,
     "evaluations": Evaluation,
     "releases": Release,
+    "noisy_sums": NoisySums,
     "requests": Request,
     "outages": Outage,
     "link_use": LinkUse,

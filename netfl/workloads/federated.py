@@ -21,6 +21,7 @@ from netfl.trace import Evaluation, Release, Round
 from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.delays import DELAYS, Delay
 from netfl.workloads.divergence import check_losses, diverged
+from netfl.workloads.privacy import SampleBooks
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.world import Message, Sending
 
@@ -152,6 +153,8 @@ class Training:
         self.feed = session.feeds[name] = ModelFeed(self.world.env, holder)
         self._unsettled: list[Recipe] = []
         self._releases: Counter[str] = Counter()
+        self.sample_books = SampleBooks(settings.trainer)
+        session.at_end(lambda: self.sample_books.write(name, self.world.trace))
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
 
@@ -305,6 +308,7 @@ class Leaf:
         """Spend the time that training takes; the update."""
         training = self._training
         work = training.settings.training_work(training.session, self.num_samples)
+        training.sample_books.trained(self.name, self.num_samples)
         yield training.world.compute(self.name, work, workload=training.name, label=label)
         delay = training.settings.delay
         if delay is not None:

@@ -16,6 +16,7 @@ from netfl.workloads.aggregation import Aggregation, Controls
 from netfl.workloads.downlink import Downlink
 from netfl.workloads.federated import Process, Training
 from netfl.workloads.known import Known
+from netfl.workloads.privacy import ClientBooks
 from netfl.workloads.secure import SecureAggregation
 from netfl.workloads.selective import FLAG_BYTES, Selective, Uploads
 from netfl.world import Sending
@@ -140,6 +141,8 @@ class Hub:
         trainer, num_values = training.settings.trainer, training.session.task.num_parameters
         self._aggregation = Aggregation(aggregator, trainer, world, (training.name, *place), len(members))
         self._controls = Controls(self._aggregation, trainer, num_values) if aggregator.uses_controls else None
+        self._client_books = ClientBooks(aggregator, selector, len(members))
+        training.session.at_end(lambda: self._client_books.write(training.name, world.trace))
         self._place = place
         self._secure = secure
         self._uploads = None if selective is None else Uploads(selective, training.force)
@@ -292,6 +295,7 @@ class Hub:
         fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
         changes = () if self._controls is None else self._controls.changes(fits, num_samples)
         self.model = self._aggregation.combine(number, self.model, list(contributions.values()), num_samples, changes)
+        self._client_books.aggregated(len(cohort.asked))
         self._training.used(number, fits, self.model)
         work = self._training.aggregation_work(len(contributions))
         yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))

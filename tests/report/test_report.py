@@ -209,6 +209,7 @@ def test_training(found: dict[str, Any]) -> None:
             "byte_fraction": None,
             "byte_fraction_after_first": None,
             "privacy": None,
+            "noisy_sums": None,
         }
     }
 

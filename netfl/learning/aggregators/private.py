@@ -25,10 +25,12 @@ class NoisyMean(Aggregator):
     Args:
         clip_norm: updates longer than this (Euclidean norm over all parameters) are scaled down to it.
         noise_multiplier: standard deviation of the noise on the sum, in clip norms; 0 clips only.
+        delta: for which a run tells epsilon; the usual 1e-5 is a choice.
     """
 
     clip_norm: Annotated[float, annotated_types.Gt(0)]
     noise_multiplier: Annotated[float, annotated_types.Ge(0)]
+    delta: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 1e-5
 
     needs_each: ClassVar[bool] = True
     draws: ClassVar[bool] = True
