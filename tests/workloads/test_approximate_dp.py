@@ -5,10 +5,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pytest
 
 from netfl import run
+from netfl.codecs import Pipeline, TopK
+from netfl.randomness import Streams
 from netfl.report import metrics
+from netfl.store import Function, Recipe, Store, recipe
+from netfl.workloads.downlink import Downlink
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "approximate-dp.yaml"
 TOPK = [{"kind": "topk", "fraction": 0.0125, "indices": "rice"}]
@@ -62,6 +67,38 @@ def test_the_download_is_sparse_whatever_the_uploads_hold(tmp_path: Path) -> Non
     assert lengths[:10] == [4 + 4 * 17226] * 10
     assert all(216 * 4 < length < 216 * 6 for length in lengths[10:])
     assert metrics(tmp_path / "out" / "run.db")["training"]["training"]["privacy"] is None
+
+
+def test_bytes_reported_are_those_of_the_encodings(tmp_path: Path) -> None:
+    trained({}, 1, 3, output=tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / "run.db") as trace:
+        sums = dict(trace.execute("SELECT kind, sum(payload_bytes) FROM transfers GROUP BY kind"))
+    told = metrics(tmp_path / "out" / "run.db")["bytes"]["by_kind"]
+    assert {kind: found["sent"] for kind, found in told.items()} == sums
+
+
+def test_the_server_keeps_what_it_does_not_send() -> None:
+    """What it sent and what it still owes are what it added up: w + sent + residual = model, to 1e-5."""
+    store, generator = Store(), np.random.default_rng(4)
+    downlink = Downlink(
+        pipeline=Pipeline((TopK(fraction=0.1),)), num_values=50, error_feedback=True, stream=Streams(1).stream("downlink"), store=store
+    )
+    model = generator.normal(size=50).astype(np.float32)
+    held = first = store.force(downlink.broadcast(given(*model)).decoded)
+    np.testing.assert_array_equal(held, model)
+    sent, added = np.zeros(50), np.zeros(50)
+    for _ in range(6):
+        update = generator.normal(size=50).astype(np.float32)
+        model, added = model + update, added + update
+        decoded = store.force(downlink.broadcast(given(*model)).decoded)
+        assert np.count_nonzero(decoded - held) <= 5  # a tenth, whatever the updates held
+        sent, held = sent + (decoded - held), decoded
+    np.testing.assert_allclose(sent + (model - held), added, atol=1e-5)
+    np.testing.assert_allclose(first + sent, held, atol=1e-5)
+
+
+def given(*numbers: float) -> Recipe:
+    return recipe(Function("given", 1, lambda calls: [np.array(call, np.float32) for call in calls]), *map(float, numbers))
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
