@@ -63,6 +63,11 @@ class Synchronous(Federated):
         asked = num_asked(self.clients_per_round, self.over_selection)
         if clients and asked > len(clients):
             yield ("clients_per_round",), f"asks {asked} clients a round (over-selection included); there are {len(clients)}"
+        if self.selective is not None and self.aggregator.least_updates > 1:
+            yield (
+                ("selective",),
+                f"the aggregator needs {self.aggregator.least_updates} updates a round, and any number of clients may skip",
+            )
         yield from aggregator_problems(
             self.aggregator, self.trainer, ("clients_per_round", self.clients_per_round), carries_controls=self.selective is None
         )

@@ -262,3 +262,9 @@ def test_bad_input_is_a_problem_with_its_place() -> None:
     }
     with pytest.raises(ScenarioError, match="needs control variates"):
         load(two(training__aggregator={"kind": "scaffold"}))
+
+
+def test_an_aggregator_that_needs_several_updates_is_refused() -> None:
+    scenario = training_only(training__clients_per_round=4, training__selective={}, training__aggregator="median")
+    with pytest.raises(ScenarioError, match="any number of clients may skip"):
+        run(scenario)
