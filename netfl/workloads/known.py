@@ -85,7 +85,7 @@ def _at_first(training: Training, device: str, uplink: Pipeline, member: str, nu
     world, num_values = training.world, training.session.task.num_parameters
     up, down = world.topology.route(member, device), world.topology.route(device, member)
     dense_bytes = 4 * num_values
-    up_bytes = uplink.encoded_bytes(num_values) or dense_bytes
+    up_bytes = uplink.at_round(1).encoded_bytes(num_values) or dense_bytes
     slowest_up = min((hop.rate_bps for hop in up.hops), default=math.inf)
     slowest_down = min((hop.rate_bps for hop in down.hops), default=math.inf)
     transfers_s = 8 * up_bytes / slowest_up + 8 * dense_bytes / slowest_down + up.latency_s + down.latency_s
