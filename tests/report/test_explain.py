@@ -42,7 +42,7 @@ def store() -> Store:
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name)
 def test_the_parts_of_every_transfer_of_every_scenario_sum_to_its_duration(path: Path, network: str, store: Store, tmp_path: Path) -> None:
     netfl.run(path, set={"stop.after": "2 s", "network.kind": network}, output=tmp_path, store=store)
-    assert check_sums(tmp_path / "run.db") >= 10
+    assert check_sums(tmp_path / "run.db") >= 3  # fl-pqsu has three devices, whose first downloads fill the two seconds
 
 
 def run_small(folder: Path, **changes: Any) -> Path:
