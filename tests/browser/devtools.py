@@ -47,7 +47,8 @@ def browser() -> Iterator[Browser]:
                     break
             else:
                 raise RuntimeError("Chromium did not start: " + "".join(said[-5:]))
-            with connect(found[1], max_size=None, open_timeout=_PATIENCE_S) as socket:
+            # Without pings: the thread that sends them draws from Python's random module, which Hypothesis forbids beside its own draws.
+            with connect(found[1], max_size=None, open_timeout=_PATIENCE_S, ping_interval=None) as socket:
                 yield Browser(socket)
         finally:
             process.terminate()

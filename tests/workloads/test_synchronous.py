@@ -137,7 +137,7 @@ def test_diverged_training_ends_the_run_and_keeps_its_results(tmp_path: Path) ->
     with pytest.raises(RunError, match=r"diverged.*learning_rate"):
         run(scenario, output=tmp_path / "out")
     assert rows(tmp_path / "out", "SELECT count(*) FROM transfers")[0][0] > 0
-    assert '"status": "interrupted"' in (tmp_path / "out" / "run.json").read_text()
+    assert '"status": "failed"' in (tmp_path / "out" / "run.json").read_text()
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
