@@ -30,6 +30,8 @@ __all__ = ["Disk", "default_folder", "platform_mark"]
 _LOG = logging.getLogger("netfl")
 _VERSION = 1
 _STRAY_S = 3600.0
+_BUSY_S = 60.0
+_RETRY_S = 0.02
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, file TEXT NOT NULL) WITHOUT ROWID;
@@ -79,13 +81,7 @@ class Disk:
         self._writes = True
         try:
             (folder / "arrays").mkdir(parents=True, exist_ok=True)
-            self._index = sqlite3.connect(folder / "store.db", timeout=60)
-            self._index.execute("PRAGMA journal_mode=WAL")
-            self._index.execute("PRAGMA synchronous=OFF")
-            version = self._index.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._index.executescript(_TABLES)
-                self._index.execute(f"PRAGMA user_version={_VERSION}")
+            self._index, version = _open_index(folder / "store.db")
         except (OSError, sqlite3.Error) as error:
             raise NetflError(f"the store '{folder}' cannot be used: {error}; delete it, or name another by NETFL_STORE") from None
         if version not in (0, _VERSION):
@@ -260,6 +256,29 @@ class Disk:
             kept_bytes -= num_bytes
             if kept_bytes <= self.limit_bytes:
                 return
+
+
+def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
+    """The index, made if it does not exist, and its version.
+
+    SQLite waits for another process in every statement but one: of two that turn a new file to write-ahead logging at once, it refuses one
+    without waiting. That one tries again.
+    """
+    end_s = time.monotonic() + _BUSY_S
+    while True:
+        index = sqlite3.connect(path, timeout=_BUSY_S)
+        try:
+            index.execute("PRAGMA journal_mode=WAL")
+            index.execute("PRAGMA synchronous=OFF")
+            version = index.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                index.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={_VERSION}; COMMIT;")
+            return index, version
+        except sqlite3.Error as error:
+            index.close()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
+                raise
+            time.sleep(_RETRY_S)
 
 
 def _checksum(key: bytes, text: str) -> bytes:

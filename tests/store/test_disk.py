@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,29 @@ def test_two_processes_hammering_one_store_lose_and_corrupt_nothing(tmp_path: Pa
     for number in range(200):
         assert disk.fact(number.to_bytes(32, "big")) in (number, None)
     assert sum(disk.fact(number.to_bytes(32, "big")) is not None for number in range(200)) > 20
+
+
+def test_many_that_make_one_store_at_once_all_get_it(tmp_path: Path) -> None:
+    """SQLite refuses one of two that turn a new file to write-ahead logging together; each opening must try again."""
+    failures: list[str] = []
+
+    def open_and_put(folder: Path, barrier: threading.Barrier) -> None:
+        barrier.wait()
+        try:
+            disk = Disk(folder)
+            disk.put([(bytes(32), 1)], [])
+            disk.close()
+        except NetflError as error:
+            failures.append(str(error))
+
+    for attempt in range(150):  # about one in a hundred was refused
+        barrier = threading.Barrier(8)
+        threads = [threading.Thread(target=open_and_put, args=(tmp_path / str(attempt), barrier)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
 
 
 def test_cold_and_warm_runs_are_equal_and_the_warm_one_trains_nobody() -> None:
