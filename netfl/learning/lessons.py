@@ -22,9 +22,9 @@ from netfl.learning.students import check_trainer
 from netfl.learning.trainer import TRAINERS, Sgd, Trainer, unusable_device
 from netfl.parts import Family
 from netfl.randomness import Stream
-from netfl.store import Function, Recipe, TensorForm, recipe
+from netfl.store import FactForm, Function, Recipe, Store, TensorForm, recipe
 
-__all__ = ["LESSONS", "PRETRAINERS", "Distilled", "Dreams", "Lessons", "Noise", "Real", "noise", "real", "taught"]
+__all__ = ["LESSONS", "PRETRAINERS", "Distilled", "Dreams", "Lessons", "Noise", "Real", "noise", "real", "taught", "teacher_problem"]
 
 Calls = Sequence[tuple[Any, ...]]
 Floats = npt.NDArray[np.float32]
@@ -167,7 +167,7 @@ class Distilled:
             stream.child("fit"),
         )
 
-    def problem(self, student: Model, data: Any) -> tuple[str, str] | None:
+    def problem(self, student: Model, data: Recipe, store: Store) -> tuple[str, str] | None:
         """What is wrong with the teacher or the student for a dataset: (setting, message)."""
         unusable = unusable_device(self.teacher_trainer)
         if unusable is not None:
@@ -177,19 +177,38 @@ class Distilled:
                 "trainer",
                 "this model begins with samples of the data, so it cannot be taught without: choose another model for the student",
             )
-        try:
-            check_fit(self.teacher, data)
-            if isinstance(self.lessons, Dreams):
-                from netfl.learning.dreaming import check_dreamer
-
-                check_dreamer(self.teacher, data.sample_shape, data.num_classes)
-        except ValueError as error:
-            return "teacher", str(error)
-        return None
+        found: str = store.force(teacher_problem(identified(self.teacher), data, isinstance(self.lessons, Dreams)))
+        return ("teacher", found) if found else None
 
 
 PRETRAINERS = Family("trainers", {**TRAINERS.builtin, "distilled": "netfl.learning.lessons:Distilled"})
 """The kinds of trainer, and teaching: how a model can come to be before a run begins."""
+
+
+def teacher_problem(teacher: Model, data: Recipe, dreams: bool) -> Recipe:
+    """Why a model cannot teach what a dataset holds; an empty text where it can.
+
+    Args:
+        teacher: the kind of model.
+        data: the dataset.
+        dreams: whether it must be able to dream too.
+    """
+    return recipe(_TEACHER_PROBLEM, teacher, data, dreams)
+
+
+def _teacher_problem(calls: Calls) -> list[str]:
+    from netfl.learning.dreaming import check_dreamer
+
+    results = []
+    for teacher, data, must_dream in calls:
+        try:
+            check_fit(teacher, data)
+            if must_dream:
+                check_dreamer(teacher, data.sample_shape, data.num_classes)
+            results.append("")
+        except ValueError as error:
+            results.append(str(error))
+    return results
 
 
 def noise(settings: Noise, sample_shape: tuple[int, ...], stream: Stream) -> Recipe:
@@ -271,6 +290,7 @@ def _taught(calls: Calls) -> list[Floats]:
 
 
 _AS_TENSOR = TensorForm(lambda vector: {"vector": vector}, lambda named: named["vector"])
+_TEACHER_PROBLEM = Function("teacher_problem", 1, _teacher_problem, FactForm(lambda found: found, lambda plain: plain))
 _NOISE = Function("noise", 1, _noise)
 _REAL = Function("real_samples", 1, _real)
 _TAUGHT = Function("taught", 1, _taught, _AS_TENSOR)

@@ -10,6 +10,7 @@ from netfl.learning import dreams, lessons, values
 from netfl.learning.data import Digits
 from netfl.learning.models import Cnn
 from netfl.learning.trainer import Adam
+from netfl.learning.zoo.sequences import Gru
 from netfl.randomness import Streams
 from netfl.store import Function, Recipe, Store
 
@@ -31,6 +32,7 @@ def recipes() -> dict[str, Recipe]:
         "dream_metadata_bytes": dreams.metadata_bytes(found),
         "dreams": dreamt,
         "dream_match_error": dreams.match_error(dreaming, *rest),
+        "teacher_problem": lessons.teacher_problem(Gru(vocabulary=12), data, True),
         "noise": lessons.noise(lessons.Noise(number=7), (1, 8, 8), STREAMS.stream("noise")),
         "real_samples": lessons.real(lessons.Real(share=0.1), data, STREAMS.stream("real")),
         "taught": lessons.taught(
@@ -43,6 +45,8 @@ def figures(value: Any) -> list[float]:
     """A few figures that any change of the value would move."""
     if isinstance(value, dreams.Metadata):
         return [figure for part in astuple(value) for figure in figures(part)]
+    if isinstance(value, str):
+        return [len(value)]
     flat = np.asarray(value, dtype=np.float64).reshape(-1)
     return [len(flat), float(np.abs(flat).sum()), float(flat[: len(flat) // 3].sum())]
 
@@ -52,6 +56,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("dream_metadata_bytes", 1): [1, 1188.0, 0.0],
     ("dreams", 1): [768, 362.487482, 117.076132],
     ("dream_match_error", 1): [1, 0.287223, 0.0],
+    ("teacher_problem", 1): [61.0],
     ("noise", 1): [448, 219.439742, 70.265469],
     ("real_samples", 1): [1280, 389.8125, 131.6875],
     ("taught", 1): [266, 31.996641, -0.19975],

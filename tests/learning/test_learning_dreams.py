@@ -12,7 +12,7 @@ from netfl.learning.models import Cnn, Mlp, num_parameters
 from netfl.learning.pruning import Pruned
 from netfl.learning.trainer import Sgd
 from netfl.learning.zoo.sequences import Gru
-from netfl.randomness import Stream, Streams
+from netfl.randomness import Streams
 from netfl.store import Recipe, Store
 
 STREAMS = Streams(seed=1)
@@ -180,17 +180,19 @@ def test_metadata_is_much_smaller_than_the_data_and_dreams_match() -> None:
     ],
 )
 def test_what_cannot_teach_or_be_taught(student: object, teacher: object, place: str, words: str) -> None:
-    data = Digits().load(Stream(1, 0, ("data",)))
+    data = values.dataset(Digits(), STREAMS.stream("data"))
     teaching = Distilled(teacher=teacher, teacher_trainer=Sgd(learning_rate=0.1))  # type: ignore[arg-type]
-    problem = teaching.problem(student, data)  # type: ignore[arg-type]
+    problem = teaching.problem(student, data, Store())  # type: ignore[arg-type]
     assert problem is not None
     assert problem[0] == place
     assert words in problem[1]
 
 
 def test_what_can() -> None:
-    assert TEACHING.problem(STUDENT, Digits().load(Stream(1, 0, ("data",)))) is None
+    assert TEACHING.problem(STUDENT, values.dataset(Digits(), STREAMS.stream("data")), Store()) is None
     check_dreamer(Mlp(), (13,), 3)
+    with pytest.raises(ValueError, match="tokens"):
+        check_dreamer(Gru(vocabulary=12), (6,), 10)
 
 
 @pytest.mark.parametrize(
