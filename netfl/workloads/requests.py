@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
-from netfl.codecs import CODECS, Compressor, Pipeline, Stage
+from netfl.codecs import CODECS, Compressor, Pipeline, Stage, dense_bytes
 from netfl.errors import NetflError
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.placement import Placement
@@ -148,8 +148,7 @@ class Requests:
             assert length is not None
             return length
 
-        result_bytes = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
-        assert result_bytes is not None
+        result_bytes = dense_bytes(session.task.profile.nodes[-1].output_values)
         return encoded_bytes, result_bytes
 
     def first_plan(self, session: Session, source: str) -> Placement:
