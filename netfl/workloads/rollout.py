@@ -35,6 +35,7 @@ class Rollout:
         self.plans = plans
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
+        self._newest: dict[tuple[str, ...], int] = {}
         self._others: Sequence[ServingPlan] = ()
 
     def place(self, nodes: Mapping[str, Iterable[int]]) -> None:
@@ -58,11 +59,15 @@ class Rollout:
 
     def version(self, plan: ServingPlan) -> int:
         """The newest version that all devices of a plan hold."""
-        return max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        found = self._newest.get(plan.devices)
+        if found is None:
+            found = self._newest[plan.devices] = max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        return found
 
     def hold(self, device: str, versions: set[int]) -> None:
         """Say which versions a device holds now."""
         self.held[device] = versions
+        self._newest.clear()
         profile = self.session.task.profile
         piece_bytes = sum(profile.nodes[node].parameter_bytes for node in self.nodes_on[device])
         self.world.keep(device, self.name, piece_bytes * len(versions))
