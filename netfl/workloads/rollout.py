@@ -35,18 +35,22 @@ class Rollout:
         self.plans = plans
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
+        self._newest: dict[tuple[str, ...], int] = {}
+        self._others: Sequence[ServingPlan] = ()
 
     def place(self, nodes: Mapping[str, Iterable[int]]) -> None:
         """Say that devices run these nodes from now on, beside those that they run already."""
         for device, places in nodes.items():
             self.nodes_on[device].update(places)
 
-    def start(self, together: Iterable[Sequence[str]]) -> None:
+    def start(self, together: Iterable[Sequence[str]], others: Sequence[ServingPlan]) -> None:
         """Version 0 is there; begin to bring every later one.
 
         Args:
             together: devices that answer some request together, each time.
+            others: plans besides those of the sources, which may be needed at any time.
         """
+        self._others = others
         # The model of version 0 was installed with the devices; every later one is sent.
         for device in sorted(self.nodes_on):
             self.hold(device, {0})
@@ -55,11 +59,15 @@ class Rollout:
 
     def version(self, plan: ServingPlan) -> int:
         """The newest version that all devices of a plan hold."""
-        return max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        found = self._newest.get(plan.devices)
+        if found is None:
+            found = self._newest[plan.devices] = max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        return found
 
     def hold(self, device: str, versions: set[int]) -> None:
         """Say which versions a device holds now."""
         self.held[device] = versions
+        self._newest.clear()
         profile = self.session.task.profile
         piece_bytes = sum(profile.nodes[node].parameter_bytes for node in self.nodes_on[device])
         self.world.keep(device, self.name, piece_bytes * len(versions))
@@ -109,6 +117,6 @@ class Rollout:
     def _drop_outdated(self, devices: list[str]) -> None:
         """Forget versions older than any that a device's requests still use."""
         for device in devices:
-            used = [self.version(plan) for plan in self.plans.values() if device in plan.devices]
+            used = [self.version(plan) for plan in (*self.plans.values(), *self._others) if device in plan.devices]
             if used:
                 self.hold(device, {version for version in self.held[device] if version >= min(used)})
