@@ -70,14 +70,16 @@ def tail_latency_s(
     latencies: list[float] = []
     for number in range(1, rollouts + 1):
         tried_session, workloads = world_of(number, _Lengths(session.store), False)
-        trainings_first = sorted(workloads.items(), key=lambda item: not item[1].ends)
+        trainings_first = sorted(workloads.items(), key=lambda item: item[1].role != "training")
         tried: _Tried | None = None
         for other, workload in trainings_first:
+            if other == settings.after:
+                continue  # it is over when the requests come
             if other == name:
-                tried = _Tried(settings, tried_session, name, placements)
+                tried = _Tried(replace(settings, after=None), tried_session, name, placements)
                 process = tried.run()
             elif isinstance(workload, Requests):
-                process = _Tried(workload, tried_session, other, _planned(workload, tried_session)).run()
+                process = _Tried(replace(workload, after=None), tried_session, other, _planned(workload, tried_session)).run()
             else:
                 process = workload.start(tried_session, other)
             tried_session.world.env.process(process)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge
+
 from netfl.codecs import CODECS, Compressor, Pipeline, Stage, dense_bytes
 from netfl.errors import NetflError
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
@@ -47,6 +49,9 @@ class Requests:
         activations: codecs of the tensors that cross a cut, the input sample included; none sends float32.
         updates: codecs of the weights that are sent to the pieces; none sends float32.
         deadline: an answer later than this is missed; none never is.
+        after: a training workload; when it has ended its last model goes to the pieces, and then arrivals begin. Arrivals begin with the
+            run when left out, and every new model goes to the pieces.
+        per_source: how many requests each source makes, after which the workload ends; it lasts as long as the run when left out.
     """
 
     arrivals: Annotated[Arrivals, ARRIVALS]
@@ -58,6 +63,8 @@ class Requests:
     activations: tuple[Annotated[Stage, CODECS], ...] = ()
     updates: tuple[Annotated[Stage, CODECS], ...] = ()
     deadline: Duration | None = None
+    after: str | None = None
+    per_source: Annotated[int, Ge(1)] | None = None
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.pretrained is None):
@@ -65,6 +72,8 @@ class Requests:
         for name in ("activations", "updates"):
             check_pipeline(name, getattr(self, name))
         check_positive("deadline", self.deadline)
+        if self.after is not None and self.per_source is None:
+            raise ValueError("after: expected `per_source` beside it, which says when requests end; the run would end with the training")
         if Pipeline(self.updates).sparse:
             raise ValueError("updates: a sparsifier would drop most weights of the model that serves")
 
@@ -75,6 +84,8 @@ class Requests:
         trainings = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
         if self.model is not None and self.model not in trainings:
             yield ("model",), f"no training workload '{self.model}'; there are: {', '.join(trainings) or 'none'}"
+        if self.after is not None and self.after not in trainings:
+            yield ("after",), f"no training workload '{self.after}'; there are: {', '.join(trainings) or 'none'}"
         yield from missing_device("server", self.server, setting)
         yield from unmatched("sources", self.sources, setting)
         sources = matching(self.sources, setting.topology)
@@ -100,8 +111,8 @@ class Requests:
 
     @property
     def ends(self) -> bool:
-        """Requests come for as long as the run lasts."""
-        return False
+        """Only with `per_source`: otherwise requests come for as long as the run lasts."""
+        return self.per_source is not None
 
     def start(self, session: Session, name: str) -> Process:
         """The process that starts everything else."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from netfl.codecs import dense_bytes
@@ -78,7 +78,9 @@ class Serving:
         self.reply_bytes = dense_bytes(session.task.profile.nodes[-1].output_values)
 
     def run(self) -> Process:
-        """The process that starts everything else."""
+        """The process of the whole workload."""
+        if self.settings.after is not None:
+            yield self.session.processes[self.settings.after]
         placements = self.placements
         if placements is None:
             placements = self.settings.plans(self.session, self.name)
@@ -90,22 +92,32 @@ class Serving:
                 # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.
                 self.rollout.place(dict.fromkeys(plan.placement.devices, ()))
         self.rollout.start(plan.devices if self.replanning is None else plan.placement.devices for plan in self.plans.values())
+        self.session.at_end(self.close)
+        if self.settings.after is not None:
+            yield from self.rollout.caught_up()
+        asking = []
         for source in self.plans:
-            self.world.env.process(self._ask(source))
+            asking.append(self.world.env.process(self._ask(source)))
             if self.replanning is not None:
                 self.world.env.process(self.replanning.look_again(source))
-        self.session.at_end(self.close)
-        yield self.world.env.event()
+        yield self.world.env.all_of(asking)
 
     def _ask(self, source: str) -> Process:
+        """Issue the requests of one source; a device that is down asks nothing. Ends when the last of them is over, if there is a last."""
+        start_s, most = self.world.now, self.settings.per_source
+        answering = []
         samples = self.world.streams.generator("samples", self.name, source)
         num_samples = self.session.task.facts.num_test
-        for time_s in self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source)):
-            yield self.world.sleep(max(0.0, time_s - self.world.now))
+        times_s = self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source))
+        for time_s in times_s if most is None else islice(times_s, most):
+            yield self.world.sleep(max(0.0, start_s + time_s - self.world.now))
             sample = int(samples.integers(num_samples))
             if self.world.is_up(source):
                 self.requests += 1
-                self.world.env.process(self._answer(self.requests, source, sample))
+                answer = self.world.env.process(self._answer(self.requests, source, sample))
+                if most is not None:
+                    answering.append(answer)
+        yield self.world.env.all_of(answering) if most is not None else self.world.env.event()
 
     def _answer(self, number: int, source: str, sample: int) -> Process:
         """Answer one request: out leg by leg, back hop by hop."""
