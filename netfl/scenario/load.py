@@ -295,7 +295,7 @@ def _graft_topology(tree: Tree, folder: Path) -> None:
         given["import"] = str(folder / given["import"])
 
 
-_FILE_BLOCKS = {"rate_trace": ("file", "down_file"), "outages": ("file",)}
+_FILE_BLOCKS = {"rate_trace": ("file", "down_file"), "outages": ("file",), "arrivals": ("file",)}
 """Blocks that name files: block to the settings that are paths."""
 
 

@@ -44,7 +44,7 @@ def idle_latency_s(session: Session, settings: Requests, source: str, placement:
     world_of = session.rehearse
     assert world_of is not None
     bare, _ = world_of(0, _Lengths(session.store), True)
-    alone = replace(settings, arrivals=_Once(), sources=(source,))
+    alone = replace(settings, arrivals=_Once(), sources=(source,), failover=None)
     tried = _Tried(alone, bare, "rehearsal", {source: placement})
     bare.world.env.process(tried.run())
     while not tried.ended:
@@ -138,7 +138,7 @@ class _Lengths(Store):
 class _Once:
     """One arrival, at the beginning."""
 
-    def times_s(self, stream: Stream) -> Iterator[float]:
+    def times_s(self, stream: Stream, device: str = "") -> Iterator[float]:
         return iter((0.0,))
 
 

@@ -20,11 +20,15 @@ from netfl.errors import NetflError
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.placement import Placement
 from netfl.placement.planners import PLANNERS, Planner
+from netfl.placement.planners.baselines import DeviceOnly
 from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.simulate import Simulate
 from netfl.units import Duration
+from netfl.workloads.admission import ShortOfMemory
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
+from netfl.workloads.batching import Batching
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.failover import Failover
 from netfl.workloads.serving import Serving
 from netfl.workloads.serving_path import path_of
 from netfl.workloads.session import Session, Setting, matching
@@ -52,6 +56,12 @@ class Requests:
         after: a training workload; when it has ended its last model goes to the pieces, and then arrivals begin. Arrivals begin with the
             run when left out, and every new model goes to the pieces.
         per_source: how many requests each source makes, after which the workload ends; it lasts as long as the run when left out.
+        failover: what an asking device does when the others do not answer in time; without it, it waits as long as the network tries.
+        batching: how requests that wait at a device are computed together; each alone without it.
+        priority: of the work of requests on every device, against that of training, which is 0: above it, requests go before all
+            mini-batches that wait; below it, behind them.
+        short_of_memory: what becomes of a request that comes to a device where its activations do not fit beside the stored models and the
+            work that has begun: ignore computes all the same, wait lets it wait until they fit, reject ends it. Both are counted.
     """
 
     arrivals: Annotated[Arrivals, ARRIVALS]
@@ -65,6 +75,10 @@ class Requests:
     deadline: Duration | None = None
     after: str | None = None
     per_source: Annotated[int, Ge(1)] | None = None
+    failover: Failover | None = None
+    batching: Batching | None = None
+    priority: int = 0
+    short_of_memory: ShortOfMemory = "ignore"
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.pretrained is None):
@@ -92,6 +106,11 @@ class Requests:
         if not sources:
             yield ("sources",), "no device matches: nobody asks"
         yield from unreachable("server", sources, self.server, setting)
+        strangers = sorted(set(getattr(self.arrivals, "devices", ())) - set(sources))
+        yield from shortened(("arrivals", "file"), [f"'{name}' asks there and is no source here" for name in strangers])
+        for name, part in (("failover", self.failover), ("batching", self.batching)):
+            for path, message in () if part is None else part.problems(setting, sources, self.server):
+                yield (name, *path), message
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What shows only once the model is there: a placement that fits nowhere, a device that is not there."""
@@ -106,6 +125,13 @@ class Requests:
             except NetflError as error:
                 found.append(f"for '{source}': {error}")
         yield from shortened(("placement",), found)
+        found = []
+        for source in self.asking(session) if self.failover is not None else ():
+            try:
+                self.fallbacks(session, source)
+            except NetflError as error:
+                found.append(f"for '{source}': {error}")
+        yield from shortened(("failover",), found)
 
     role: ClassVar = "serving"
 
@@ -142,8 +168,27 @@ class Requests:
         Raises:
             NetflError: nothing fits.
         """
+        return self._first_plan(session, source, self.server)
+
+    def fallbacks(self, session: Session, source: str) -> list[tuple[str, Placement]]:
+        """(server, placement) of those who are asked, one after the other, when a source is not answered in time.
+
+        Raises:
+            NetflError: a placement does not fit.
+        """
+        found: list[tuple[str, Placement]] = []
+        if self.failover is None:
+            return found
+        for replica in self.failover.replicas:
+            found.append((replica, self._first_plan(session, source, replica)))
+        if self.failover.ends_locally:
+            path = path_of(session, source, source)
+            found.append((source, DeviceOnly().plan(session.task.profile, path, *self.lengths(session))))
+        return found
+
+    def _first_plan(self, session: Session, source: str, server: str) -> Placement:
         encoded_bytes, result_bytes = self.lengths(session)
-        path = path_of(session, source, self.server)
+        path = path_of(session, source, server)
         if isinstance(self.placement, Simulate):
             return self.placement.proposed(session.task.profile, path, encoded_bytes, result_bytes)[0]
         return self.placement.plan(session.task.profile, path, encoded_bytes, result_bytes)

@@ -38,18 +38,21 @@ class Rollout:
         # The version that each group of partners was last sent, by its first device; and what happens when one has been sent another.
         self._newest: dict[str, int] = {}
         self._sent = self.world.env.event()
+        self._others: Sequence[ServingPlan] = ()
 
     def place(self, nodes: Mapping[str, Iterable[int]]) -> None:
         """Say that devices run these nodes from now on, beside those that they run already."""
         for device, places in nodes.items():
             self.nodes_on[device].update(places)
 
-    def start(self, together: Iterable[Sequence[str]]) -> None:
+    def start(self, together: Iterable[Sequence[str]], others: Sequence[ServingPlan]) -> None:
         """Version 0 is there; begin to bring every later one.
 
         Args:
             together: devices that answer some request together, each time.
+            others: plans besides those of the sources, which may be needed at any time.
         """
+        self._others = others
         # The model of version 0 was installed with the devices; every later one is sent.
         for device in sorted(self.nodes_on):
             self.hold(device, {0})
@@ -120,6 +123,6 @@ class Rollout:
     def _drop_outdated(self, devices: list[str]) -> None:
         """Forget versions older than any that a device's requests still use."""
         for device in devices:
-            used = [self.version(plan) for plan in self.plans.values() if device in plan.devices]
+            used = [self.version(plan) for plan in (*self.plans.values(), *self._others) if device in plan.devices]
             if used:
                 self.hold(device, {version for version in self.held[device] if version >= min(used)})

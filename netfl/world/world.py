@@ -115,6 +115,8 @@ class World:
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
         self._bytes_down: defaultdict[str, int] = defaultdict(int)
         self._storage_bytes: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        # Of the devices for whose memory somebody waits.
+        self._freed: dict[str, simpy.Event] = {}
 
     @property
     def now(self) -> float:
@@ -147,6 +149,8 @@ class World:
                     queued_s=job.queued_s, start_s=job.start_s, end_s=job.end_s, busy_s=job.busy_s,
                 )
             )  # fmt: skip
+            if self._freed:
+                self._memory_changed(device)
             computing.succeed(computing)
 
         job.done.callbacks.append(ended)
@@ -186,6 +190,22 @@ class World:
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
         self._storage_bytes[device][name] = num_bytes
+        if self._freed:
+            self._memory_changed(device)
+
+    def free_bytes(self, device: str) -> int:
+        """Memory of a device beside what it stores and what work that has begun there holds; below 0 where that is too much already."""
+        processor = self._processors.get(device)
+        held_bytes = 0 if processor is None else processor.memory_bytes
+        return self._profiles[device].memory_bytes - sum(self._storage_bytes[device].values()) - held_bytes
+
+    def memory_changed(self, device: str) -> simpy.Event:
+        """Succeeds when work on a device has ended, or when it stores something else."""
+        return self._freed.setdefault(device, self.env.event())
+
+    def _memory_changed(self, device: str) -> None:
+        if device in self._freed:
+            self._freed.pop(device).succeed()
 
     def next_change_of_s(self, route: Route) -> float:
         """When a site or link on a route next goes down or comes back; infinity if never. Of batteries, an instant before which they cannot decide
