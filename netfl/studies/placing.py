@@ -127,7 +127,7 @@ def compare(
     tried: dict[str, Any] = {kind: _planner(kind, objective) for kind in kinds}
     if settings.placement not in tried.values() and "all" in planners:
         tried[f"scenario: {own}"] = settings.placement
-    profile = session.task.profile
+    profile = settings.profile(session)
     rehearsed: dict[str, dict[str, Placement]] = {}
     groups: defaultdict[object, list[str]] = defaultdict(list)
     for device in settings.asking(session):
@@ -204,7 +204,7 @@ def _group(
 ) -> Group:
     path = path_of(session, sources[0], settings.server)
     encoded_bytes, result_bytes = settings.lengths(session)
-    profile = session.task.profile
+    profile = settings.profile(session)
     rows = []
     for label, planner in tried.items():
         start_s = time.process_time()

@@ -84,9 +84,10 @@ class Serving:
         placements = self.placements
         if placements is None:
             placements = self.settings.plans(self.session, self.name)
+        profile = self.settings.profile(self.session)
         for source in self.settings.asking(self.session):
             tiers = path_of(self.session, source, self.settings.server).tiers
-            plan = self.plans[source] = plan_of(placements[source], self.session.task.profile, tiers)
+            plan = self.plans[source] = plan_of(placements[source], profile, tiers)
             self.rollout.place(nodes_of(plan.placement))
             if self.replanning is not None:
                 # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.

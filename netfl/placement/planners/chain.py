@@ -65,11 +65,12 @@ def _hop_costs(crossing: NDArray[np.float64], hop: Hop, result_bytes: int, objec
     """What a cut at each place costs on a hop: (n + 1,); the last, behind which nothing lies, costs nothing."""
     used = np.arange(len(crossing)) < len(crossing) - 1
     up_s, down_s = 8 * crossing / hop.up_bps, used * (8 * result_bytes / hop.down_bps)
+    costs: NDArray[np.float64] = up_s + used * 2 * hop.latency_s + down_s
     if objective == "throughput":
-        return np.maximum(up_s, down_s)
-    if objective == "energy":
-        return hop.up_w * up_s + hop.down_w * down_s
-    return up_s + used * 2 * hop.latency_s + down_s
+        costs = np.maximum(up_s, down_s)
+    elif objective == "energy":
+        costs = hop.up_w * up_s + hop.down_w * down_s
+    return costs
 
 
 def _best_segments(
