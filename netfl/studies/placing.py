@@ -16,20 +16,21 @@ from netfl.placement.figures import Figures, figures
 from netfl.placement.planners import PLANNERS
 from netfl.placement.planners.milp import Milp
 from netfl.placement.planners.mincut import MinCut
+from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
 from netfl.scenario import Loaded, load
 from netfl.scenario.build import prepare
 from netfl.store import Store
 from netfl.workloads.rehearsal import idle_latency_s
 from netfl.workloads.requests import Requests
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways, path_of
 from netfl.workloads.session import Session
 
 __all__ = ["Compared", "Comparison", "Group", "Objective", "compare", "value_of"]
 
 Objective = Literal["latency", "throughput", "energy"]
 
-_NEEDS_SETTINGS = ("fixed",)
+_NEEDS_SETTINGS = ("fixed", "route")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,11 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Devices whose paths to the server are equal but for names.
+    """Devices whose paths to the server, and to replicas where there are any, are equal but for names.
 
     Args:
         sources: their names.
-        path: of the first.
+        path: of the first, to the server.
         rows: one a planner.
     """
 
@@ -132,7 +133,8 @@ def compare(
     groups: defaultdict[object, list[str]] = defaultdict(list)
     for device in settings.asking(session):
         path = path_of(session, device, settings.server)
-        groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops].append(device)
+        others = settings.placement.ways(device, Ways(session)) if isinstance(settings.placement, Route) else ()
+        groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops, others].append(device)
     return Comparison(
         scenario=loaded.scenario.name,
         workload=name,
@@ -203,6 +205,7 @@ def _group(
     rehearsed: dict[str, dict[str, Placement]],
 ) -> Group:
     path = path_of(session, sources[0], settings.server)
+    ways = Ways(session)
     encoded_bytes, result_bytes = settings.lengths(session)
     profile = settings.profile(session)
     rows = []
@@ -214,18 +217,21 @@ def _group(
                 if label not in rehearsed:
                     rehearsed[label] = replace(settings, placement=planner).plans(session, name)
                 placement = rehearsed[label][sources[0]]
+            elif isinstance(planner, Route):
+                placement = planner.through(profile, sources[0], ways, encoded_bytes, result_bytes)
             else:
                 placement = planner.plan(profile, path, encoded_bytes, result_bytes)
         except NetflError as error:
             rows.append(Compared(planner=label, planner_s=time.process_time() - start_s, error=str(error)))
             continue
         planner_s = time.process_time() - start_s
+        used = path if placement.devices == path.devices else ways.through(placement.devices)
         rows.append(
             Compared(
                 planner=label,
                 placement=placement,
-                figures=figures(profile, path, placement, encoded_bytes, result_bytes),
-                parts=estimate(placement.arranged(profile), path, placement.cuts, encoded_bytes, result_bytes),
+                figures=figures(profile, used, placement, encoded_bytes, result_bytes),
+                parts=estimate(placement.arranged(profile), used, placement.cuts, encoded_bytes, result_bytes),
                 simulated_s=idle_latency_s(session, settings, sources[0], placement),
                 planner_s=planner_s,
             )

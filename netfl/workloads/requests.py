@@ -21,6 +21,7 @@ from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.placement import Placement, Profile
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.chain import Chain
+from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
 from netfl.units import Duration, Size
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
@@ -28,7 +29,7 @@ from netfl.workloads.checks import check_pipeline, check_positive, missing_devic
 from netfl.workloads.crossing import Crossing, reckoned_bytes
 from netfl.workloads.inference import profile_of, sent_input_bytes
 from netfl.workloads.serving import Serving
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways, path_of
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = ["Requests"]
@@ -161,6 +162,8 @@ class Requests:
             NetflError: nothing fits.
         """
         encoded_bytes, result_bytes = self.lengths(session)
+        if isinstance(self.placement, Route):
+            return self.placement.through(self.profile(session), source, Ways(session), encoded_bytes, result_bytes)
         path = path_of(session, source, self.server)
         if isinstance(self.placement, Simulate):
             return self.placement.proposed(self.profile(session), path, encoded_bytes, result_bytes)[0]

@@ -14,7 +14,7 @@ from netfl.trace import Request
 from netfl.workloads.replanning import Replanning
 from netfl.workloads.rollout import Rollout
 from netfl.workloads.served_model import ServedModel
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways
 from netfl.workloads.serving_plan import ServingPlan, nodes_of, plan_of
 from netfl.workloads.session import Session
 from netfl.world import Message
@@ -84,9 +84,9 @@ class Serving:
         placements = self.placements
         if placements is None:
             placements = self.settings.plans(self.session, self.name)
-        profile = self.settings.profile(self.session)
+        profile, ways = self.settings.profile(self.session), Ways(self.session)
         for source in self.settings.asking(self.session):
-            tiers = path_of(self.session, source, self.settings.server).tiers
+            tiers = tuple(map(ways.tier, placements[source].devices))
             plan = self.plans[source] = plan_of(placements[source], profile, tiers)
             self.rollout.place(nodes_of(plan.placement))
             if self.replanning is not None:
