@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from netfl.codecs import CODECS, Pipeline, Stage
+from netfl.codecs import CODECS, Pipeline, Stage, dense_bytes
 from netfl.errors import NetflError
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.placement import Placement, Profile
@@ -151,8 +151,7 @@ class Requests:
         def encoded_bytes(count: int) -> int:
             return reckoned_bytes(Pipeline(self.activations, shapes=((count,),)))
 
-        result_bytes = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
-        assert result_bytes is not None
+        result_bytes = dense_bytes(session.task.profile.nodes[-1].output_values)
         return encoded_bytes, result_bytes
 
     def first_plan(self, session: Session, source: str) -> Placement:

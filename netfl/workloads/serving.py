@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from netfl.codecs import Pipeline
+from netfl.codecs import dense_bytes
 from netfl.placement import Placement
 from netfl.placement.planners.adaptive import Adaptive
 from netfl.trace import Request
@@ -75,9 +75,7 @@ class Serving:
         self.replanning = Replanning(settings, planner, session, self.rollout, self.plans) if isinstance(planner, Adaptive) else None
         self.requests = 0
         self.open: dict[int, Asked] = {}
-        reply = Pipeline(()).encoded_bytes(session.task.profile.nodes[-1].output_values)
-        assert reply is not None
-        self.reply_bytes = reply
+        self.reply_bytes = dense_bytes(session.task.profile.nodes[-1].output_values)
 
     def run(self) -> Process:
         """The process that starts everything else."""
