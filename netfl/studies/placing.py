@@ -14,6 +14,7 @@ from netfl.parts import nearest
 from netfl.placement import Estimate, Path, Placement, Profile, estimate
 from netfl.placement.figures import Figures, figures
 from netfl.placement.planners import PLANNERS
+from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.milp import Milp
 from netfl.placement.planners.mincut import MinCut
 from netfl.placement.planners.route import Route
@@ -42,7 +43,8 @@ class Compared:
         placement: what it decided; none if it could not.
         figures: what that promises.
         parts: of its latency.
-        gap: by what fraction it misses the best placement that fits, for the objective; none where that is not known.
+        gap: by what fraction it misses the best placement on the path that fits, for the objective; none where that is not known, or it leaves the
+            path.
         simulated_s: one request, simulated on an idle network.
         planner_s: CPU seconds on this machine.
         error: why there is no placement.
@@ -159,6 +161,16 @@ class _Anything:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _NoSum:
+    """What `mincut` has to say about throughput."""
+
+    def plan(self, profile: Profile, path: Path, encoded_bytes: Any, result_bytes: int) -> Placement:
+        raise NetflError(
+            "a minimum cut finds the least sum, and throughput is what the busiest processor or link takes; milp and chain look for that"
+        )
+
+
 def _serving(loaded: Loaded, workload: str | None) -> tuple[str, Requests]:
     found = {name: each for name, each in loaded.scenario.workloads.items() if isinstance(each, Requests)}
     if not found:
@@ -190,8 +202,10 @@ def _kinds(planners: Sequence[str]) -> list[str]:
 def _planner(kind: str, objective: Objective) -> Any:
     if kind == "milp":
         return Milp(objective=objective)
-    if kind == "mincut" and objective != "throughput":
-        return MinCut(objective=objective)
+    if kind == "chain":
+        return Chain(objective=objective)
+    if kind == "mincut":
+        return _NoSum() if objective == "throughput" else MinCut(objective=objective)
     return PLANNERS.find(kind)()
 
 
@@ -237,7 +251,9 @@ def _group(
             )
         )
     best = _best(profile, path, encoded_bytes, result_bytes, objective)
-    return Group(sources=sources, path=path, rows=tuple(_with_gap(row, best, objective) for row in rows))
+    # What leaves the path is not held to the best of the path.
+    known = [row if row.placement is None or row.placement.devices != path.devices else _with_gap(row, best, objective) for row in rows]
+    return Group(sources=sources, path=path, rows=tuple(known))
 
 
 def _best(profile: Profile, path: Path, encoded_bytes: Any, result_bytes: int, objective: Objective) -> float | None:
