@@ -120,7 +120,7 @@ class _Lengths(Store):
             return Evaluation(accuracy=0.0, loss=0.0)
         if name == "losses":  # taken to be finite: nobody has to train to see whether training diverges
             return (0.0,) * len(wanted.arguments[0])
-        if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset"):
+        if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset", "sent_input_bytes"):
             return self._real.force(wanted)
         raise NetflError(f"planner simulate cannot foresee the load of this scenario: '{name}' depends on what is trained")
 
@@ -163,7 +163,7 @@ class _ForeseenModel(ServedModel):
         key = (placement.cuts, placement.order, 0)
         if key not in self.results:
             encoded_bytes, _ = self.settings.lengths(self.session)
-            placed = placement.arranged(self.session.task.profile)
+            placed = placement.arranged(self.settings.profile(self.session))
             sizes = [crossing_bytes(placed, cut, encoded_bytes) for cut in placement.cuts]
             count = self.session.task.facts.num_test
             self.results[key] = Answers(np.ones(count, dtype=bool), np.repeat(np.array(sizes, dtype=np.int64)[:, None], count, axis=1))

@@ -19,7 +19,7 @@ from netfl.workloads.inference import Answers
 from netfl.workloads.replanning import Replanning
 from netfl.workloads.rollout import Rollout
 from netfl.workloads.served_model import ServedModel
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways
 from netfl.workloads.serving_plan import Leg, ServingPlan, nodes_of, plan_of
 from netfl.workloads.session import Session
 from netfl.world import Message, Sending
@@ -76,6 +76,7 @@ class Serving:
         self.deadline_s = float("inf") if settings.deadline is None else settings.deadline
         self.model = model or ServedModel(settings, session, name)
         self.placements = placements
+        self.ways = Ways(session)
         self.plans: dict[str, ServingPlan] = {}
         self.rollout = Rollout(session, name, self.model, self.plans)
         planner = settings.placement
@@ -97,14 +98,14 @@ class Serving:
         if placements is None:
             placements = self.settings.plans(self.session, self.name)
         for source in self.settings.asking(self.session):
-            plan = self.plans[source] = self._planned(placements[source], source, self.settings.server)
+            plan = self.plans[source] = self._planned(placements[source])
             self.rollout.place(nodes_of(plan.placement))
             if self.replanning is not None:
                 # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.
                 self.rollout.place(dict.fromkeys(plan.placement.devices, ()))
             if self.settings.failover is not None:
                 fallbacks = self.settings.fallbacks(self.session, source)
-                self.fallbacks[source] = tuple(self._planned(placement, source, server) for server, placement in fallbacks)
+                self.fallbacks[source] = tuple(self._planned(placement) for placement in fallbacks)
                 for fallback in self.fallbacks[source]:
                     self.rollout.place(nodes_of(fallback.placement))
         together = [plan.devices if self.replanning is None else plan.placement.devices for plan in self.plans.values()]
@@ -120,9 +121,9 @@ class Serving:
                 self.world.env.process(self.replanning.look_again(source))
         yield self.world.env.all_of(asking)
 
-    def _planned(self, placement: Placement, source: str, server: str) -> ServingPlan:
-        tiers = path_of(self.session, source, server).tiers
-        return plan_of(placement, self.session.task.profile, tiers, self.settings.priority)
+    def _planned(self, placement: Placement) -> ServingPlan:
+        tiers = tuple(map(self.ways.tier, placement.devices))
+        return plan_of(placement, self.settings.profile(self.session), tiers, self.settings.priority)
 
     def _ask(self, source: str) -> Process:
         """Issue the requests of one source; a device that is down asks nothing. Ends when the last of them is over, if there is a last."""
