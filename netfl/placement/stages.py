@@ -11,13 +11,27 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from netfl.errors import NetflError
 from netfl.placement.plan import Tier
 from netfl.units import format_bytes
 
-__all__ = ["Cluster", "Crossing", "Share", "Stage", "StageEstimate", "StagedPlacement", "Way", "check_memory", "estimate_stages", "share_s"]
+__all__ = [
+    "SOURCE",
+    "Cluster",
+    "Crossing",
+    "Portion",
+    "Portions",
+    "Share",
+    "Stage",
+    "StageEstimate",
+    "StagedPlacement",
+    "Way",
+    "check_memory",
+    "estimate_stages",
+    "share_s",
+]
 
 What = Literal["request", "activation", "reply"]
 
@@ -224,3 +238,110 @@ def check_memory(placement: StagedPlacement, tiers: Mapping[str, Tier]) -> None:
             short.append(f"{device} has {format_bytes(tiers[device].memory_bytes)} and lacks {format_bytes(lacking)} ({lacking} B)")
     if short:
         raise NetflError(f"placement {placement.described} of planner {placement.planner} does not fit: {'; '.join(short)}")
+
+
+SOURCE = -1
+"""The place of the asking device in `Portions`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """What one place computes in one step of `Portions`; see `Share`."""
+
+    operations: tuple[tuple[float, float], ...] = ()
+    activation_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portions:
+    """How a model is dealt to so many workers, before anybody knows which devices these are.
+
+    Places are 0 to `workers` - 1, `workers` for the one that joins what they made, and `SOURCE`.
+
+    Args:
+        workers: how many.
+        steps: of each, the portions by place, the joining one's last, and the messages behind them as (sender, receiver, values).
+        parameter_bytes: of each place, the joining one's last.
+        described: of each place, in a word, what it has.
+    """
+
+    workers: int
+    steps: tuple[tuple[tuple[Portion, ...], tuple[tuple[int, int, int], ...]], ...]
+    parameter_bytes: tuple[int, ...]
+    described: tuple[str, ...]
+
+    def device(self, place: int, cluster: Cluster) -> str:
+        """The device at a place."""
+        if place == SOURCE:
+            return cluster.source
+        return cluster.join if place == self.workers else cluster.workers[place]
+
+    def crosses(self, message: tuple[int, int, int], cluster: Cluster, has_inputs: bool) -> bool:
+        """Whether a message goes over the network: not within a device, and no sample where all have it."""
+        sender, receiver, values = message
+        if sender == SOURCE and has_inputs:
+            return False
+        return values > 0 and self.device(sender, cluster) != self.device(receiver, cluster)
+
+    def placement(self, cluster: Cluster, planner: str, result_values: int, has_inputs: bool) -> StagedPlacement:
+        """On these devices.
+
+        Args:
+            cluster: as many workers as there are portions.
+            planner: the kind of what dealt it out.
+            result_values: numbers in the answer.
+            has_inputs: whether every worker has the sample, so that nobody sends it.
+        """
+        stages = []
+        for portions, messages in self.steps:
+            operations: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+            held: defaultdict[str, int] = defaultdict(int)
+            for place, portion in enumerate(portions):
+                if portion.operations:
+                    operations[self.device(place, cluster)] += portion.operations
+                    held[self.device(place, cluster)] += portion.activation_bytes
+            shares = tuple(Share(device=name, operations=tuple(done), activation_bytes=held[name]) for name, done in operations.items())
+            crossings = tuple(
+                Crossing(
+                    sender=self.device(message[0], cluster),
+                    receiver=self.device(message[1], cluster),
+                    values=message[2],
+                    what="request" if message[0] == SOURCE else "activation",
+                )
+                for message in messages
+                if self.crosses(message, cluster, has_inputs)
+            )
+            stages.append(Stage(shares=shares, crossings=crossings))
+        if cluster.join != cluster.source:
+            stages.append(Stage(crossings=(Crossing(sender=cluster.join, receiver=cluster.source, values=result_values, what="reply"),)))
+        stored: defaultdict[str, int] = defaultdict(int)
+        words: defaultdict[str, list[str]] = defaultdict(list)
+        for place, (count, word) in enumerate(zip(self.parameter_bytes, self.described, strict=True)):
+            stored[self.device(place, cluster)] += count
+            words[self.device(place, cluster)].append(word)
+        return StagedPlacement(
+            stages=tuple(stages),
+            source=cluster.source,
+            parameter_bytes=tuple(stored.items()),
+            planner=planner,
+            described=" ".join(f"{device}:{'+'.join(word)}" for device, word in words.items()),
+        )
+
+    def to_plain(self) -> dict[str, object]:
+        """As JSON writes it."""
+        steps = [([(each.operations, each.activation_bytes) for each in portions], messages) for portions, messages in self.steps]
+        return {"workers": self.workers, "steps": steps, "parameter_bytes": self.parameter_bytes, "described": self.described}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Portions:
+        """Back from `to_plain`."""
+        steps = tuple(
+            (
+                tuple(Portion(operations=tuple((flop, moved) for flop, moved in done), activation_bytes=held) for done, held in portions),
+                tuple((sender, receiver, values) for sender, receiver, values in messages),
+            )
+            for portions, messages in plain["steps"]
+        )
+        return cls(
+            workers=plain["workers"], steps=steps, parameter_bytes=tuple(plain["parameter_bytes"]), described=tuple(plain["described"])
+        )
