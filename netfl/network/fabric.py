@@ -70,6 +70,11 @@ class Held(NamedTuple):
 class Pace(Protocol):
     """What holds one flow back besides capacities, as a transport's window does."""
 
+    @property
+    def num_bytes(self) -> int | None:
+        """All that the flow is to move as things stand, what has moved included; None for what it was started with."""
+        ...
+
     def begin(self, now_s: float, moved_bits: float) -> Step:
         """Bits begin to move, or do so again after an outage."""
         ...
@@ -86,6 +91,10 @@ class Pace(Protocol):
 
     def tail_s(self, now_s: float) -> float:
         """Seconds that the flow goes on for when all of its bits have moved."""
+        ...
+
+    def repeated_bytes(self, moved_bytes: int) -> int:
+        """How many of the bytes that have moved the network lost: they moved for nothing."""
         ...
 
 
@@ -511,6 +520,10 @@ class Fabric:
     def _take_step(self, flow: Flow, step: Step) -> None:
         load = flow._load
         assert load is not None
+        assert flow._pace is not None
+        num_bytes = flow._pace.num_bytes
+        if num_bytes is not None:
+            flow.num_bytes = num_bytes
         goal_bits = min(step.due_bits, 8.0 * flow.num_bytes)
         if step.cap_bps != load.cap_bps or goal_bits != flow._goal_bits:
             self._shares.change(load, self.env.now, cap_bps=step.cap_bps, cause=step.cause, more_bits=goal_bits - flow._goal_bits)

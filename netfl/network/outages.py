@@ -2,8 +2,8 @@
 
 Nothing here ticks: a timeline is asked for the next change after an instant, and draws no further than it is asked.
 
-A Gilbert-Elliott chain is a model of losses, one step a packet; `transport: datagram` has it. As an availability it would be the
-kind `exponential`.
+A Gilbert-Elliott chain is a model of losses: `loss_bursts` of a link (`netfl.network.bursts`) and `losses` of `transport: datagram`. As an
+availability it would be the kind `exponential`.
 """
 
 from __future__ import annotations
