@@ -151,16 +151,15 @@ def _noisy_sums(trace: sqlite3.Connection, workload: str) -> dict[str, Any] | No
     if not rows:
         return None
     told: dict[str, Any] = {}
+    worst: dict[str, float] = {}
     for records, noise_multiplier, sampled, total, sums, delta in rows:
-        epsilon: float | None
         try:
             epsilon = epsilon_of_fixed_number(sigma=sigma_of(noise_multiplier), sampled=sampled, total=total, rounds=sums, delta=delta)
         except MissingExtraError as error:
             told[records] = {"epsilon": None, "delta": delta, "missing": str(error)}
             continue
-        before = told.get(records, {"epsilon": 0.0})["epsilon"]
-        worst = None if before is None or not math.isfinite(epsilon) else max(before, epsilon)
-        told[records] = {"epsilon": worst, "delta": delta, "noise_multiplier": noise_multiplier}
+        worst[records] = max(epsilon, worst.get(records, 0.0))
+        told[records] = {"epsilon": _finite(worst[records]), "delta": delta, "noise_multiplier": noise_multiplier}
     return told
 
 

@@ -21,7 +21,8 @@ from netfl.scenario import Loaded, load
 from netfl.scenario.build import prepare
 from netfl.store import Store
 from netfl.workloads.rehearsal import idle_latency_s
-from netfl.workloads.requests import Requests, path_of
+from netfl.workloads.requests import Requests
+from netfl.workloads.serving_path import path_of
 from netfl.workloads.session import Session
 
 __all__ = ["Compared", "Comparison", "Group", "Objective", "compare", "value_of"]

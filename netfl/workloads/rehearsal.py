@@ -19,7 +19,9 @@ from netfl.placement.plan import crossing_bytes
 from netfl.randomness import Stream
 from netfl.store import Recipe, Store
 from netfl.workloads.inference import Answers, node_bytes
-from netfl.workloads.requests import Requests, _Serving
+from netfl.workloads.requests import Requests
+from netfl.workloads.served_model import ServedModel
+from netfl.workloads.serving import Asked, Serving
 from netfl.workloads.session import ModelFeed, Session
 
 __all__ = ["idle_latency_s", "tail_latency_s"]
@@ -138,32 +140,24 @@ class _Once:
         return iter((0.0,))
 
 
-class _Tried(_Serving):
-    """A serving workload whose placements are given and whose answers are lengths."""
+class _ForeseenModel(ServedModel):
+    """What serves, as lengths: right answers, and no weights."""
 
-    def __init__(self, settings: Requests, session: Session, name: str, placements: Mapping[str, Placement]) -> None:
-        self._placements = placements
-        self.ended: list[tuple[float, float]] = []
-        super().__init__(settings, session, name)
-
-    def _placement(self, source: str) -> Placement:
-        return self._placements[source]
-
-    def _feed(self) -> ModelFeed:
+    def feed_of(self) -> ModelFeed:
         if self.settings.model is not None and self.settings.model in self.session.feeds:
             return self.session.feeds[self.settings.model]
-        feed = ModelFeed(self.world.env, self.settings.server)
-        stream = self.world.streams.stream("initial model")
+        feed = ModelFeed(self.session.world.env, self.settings.server)
+        stream = self.session.world.streams.stream("initial model")
         feed.publish(0, values.initial_model(self.session.task.model, self.session.task.dataset, stream))
         return feed
 
-    def _message_bytes(self, version: int, nodes: set[int]) -> int:
+    def message_bytes(self, version: int, nodes: set[int]) -> int:
         profile = self.session.task.profile
         lengths = node_bytes(self.updates, profile)
         # What an entropy coder saves depends on the weights: reckoned without it.
         return sum(lengths[node] if lengths is not None else profile.nodes[node].parameter_bytes for node in nodes)
 
-    def _result(self, placement: Placement, version: int) -> Answers:
+    def answers(self, placement: Placement, version: int) -> Answers:
         key = (placement.cuts, placement.order, 0)
         if key not in self.results:
             encoded_bytes, _ = self.settings.lengths(self.session)
@@ -173,6 +167,14 @@ class _Tried(_Serving):
             self.results[key] = Answers(np.ones(count, dtype=bool), np.repeat(np.array(sizes, dtype=np.int64)[:, None], count, axis=1))
         return self.results[key]
 
-    def _end(self, asked: Any, outcome: str, correct: bool | None = None) -> None:
+
+class _Tried(Serving):
+    """A serving workload whose placements are given, and whose latencies are all that is wanted."""
+
+    def __init__(self, settings: Requests, session: Session, name: str, placements: Mapping[str, Placement]) -> None:
+        super().__init__(settings, session, name, _ForeseenModel(settings, session, name), placements)
+        self.ended: list[tuple[float, float]] = []
+
+    def end(self, asked: Asked, outcome: str, correct: bool | None = None) -> None:
         del self.open[asked.number]
         self.ended.append((asked.arrival_s, self.world.now - asked.arrival_s if outcome == "answered" else float("inf")))

@@ -1,0 +1,80 @@
+"""How the requests of one source are answered: a placement, made ready for the event loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from netfl.compute import Work
+from netfl.placement import Placement, Profile, Tier
+from netfl.placement.plan import node_s
+
+__all__ = ["Leg", "ServingPlan", "nodes_of", "plan_of"]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One device's part in the requests of a source.
+
+    Args:
+        device: who computes.
+        work: its piece; None for a relay.
+        boundary: index of the boundary behind it.
+    """
+
+    device: str
+    work: Work | None
+    boundary: int
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """How the requests of one source are answered.
+
+    Args:
+        placement: the planner's.
+        legs: from the source as far as the last piece.
+        devices: those that compute.
+        described: the placement for the trace.
+    """
+
+    placement: Placement
+    legs: tuple[Leg, ...]
+    devices: tuple[str, ...]
+    described: str
+
+
+def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...]) -> ServingPlan:
+    """The plan that does what a placement says.
+
+    Args:
+        placement: of a source's requests.
+        profile: of the model, in its own order.
+        tiers: of the source's path.
+    """
+    placed = placement.arranged(profile)
+    legs = []
+    last = max(index for index, (_, start, stop) in enumerate(placement.pieces) if stop > max(start, 1) or index == 0)
+    for boundary, (device, start, stop) in enumerate(placement.pieces[: last + 1]):
+        work = None
+        if stop > max(start, 1):
+            flop, moved_bytes = placed.work(max(start, 1), stop)
+            work = Work(
+                kind="inference",
+                flop=flop,
+                moved_bytes=moved_bytes,
+                memory_bytes=placed.activation_bytes(max(start, 1), stop),
+                counted_s=math.fsum(node_s(node, tiers[boundary]) for node in placed.nodes[max(start, 1) : stop]),
+            )
+        legs.append(Leg(device, work, boundary))
+    computing = tuple(leg.device for leg in legs if leg.work is not None)
+    return ServingPlan(placement, tuple(legs), computing, placement.describe())
+
+
+def nodes_of(placement: Placement) -> dict[str, set[int]]:
+    """The nodes that each computing device of a placement runs, by their place in the profile; the input needs no parameters."""
+    found = {}
+    for device, start, stop in placement.pieces:
+        if stop > max(start, 1):
+            found[device] = set(placement.order[max(start, 1) : stop] or range(max(start, 1), stop))
+    return found
