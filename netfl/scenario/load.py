@@ -201,9 +201,11 @@ def _network_problems(scenario: Scenario, tree: Tree) -> list[Problem]:
         return []
     kind = TRANSPORTS.kind_of(scenario.network)
     return [
-        tree.problem(f"transport '{kind}' knows no loss of packets", ("topology", "links", name, setting), "use `network: tcp`")
+        tree.problem(
+            f"transport '{kind}' knows no loss of packets", ("topology", "links", name, setting), "use `network: tcp`, or `datagram`"
+        )
         for name, block in scenario.topology.links.items()
-        for setting in ("loss", "uplink_loss", "downlink_loss")
+        for setting in ("loss", "uplink_loss", "downlink_loss", "loss_bursts")
         if getattr(block, setting)
     ]
 
