@@ -29,6 +29,7 @@ from netfl.units import format_bytes, format_duration, format_rate
 from netfl.workloads import WORKLOADS
 from netfl.workloads.arrivals import ARRIVALS
 from netfl.workloads.background import TRAFFIC
+from netfl.workloads.cooperation import COOPERATIONS
 
 __all__ = ["CATALOGUES", "catalogue", "listing_tables"]
 
@@ -36,7 +37,7 @@ _FAMILIES = {
     family.name: family
     for family in (
         WORKLOADS, DATA, PARTITIONS, MODELS, TRAINERS, PARTITIONERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS, TRANSPORTS, LOSSES,
-        OUTAGES, GENERATORS,
+        OUTAGES, GENERATORS, COOPERATIONS,
     )
 }  # fmt: skip
 _TOPOLOGY_BLOCKS = {

@@ -283,7 +283,9 @@ class Portions:
             return False
         return values > 0 and self.device(sender, cluster) != self.device(receiver, cluster)
 
-    def placement(self, cluster: Cluster, planner: str, result_values: int, has_inputs: bool) -> StagedPlacement:
+    def placement(
+        self, cluster: Cluster, planner: str, result_values: int, has_inputs: bool, *, is_optional: bool = False
+    ) -> StagedPlacement:
         """On these devices.
 
         Args:
@@ -291,6 +293,7 @@ class Portions:
             planner: the kind of what dealt it out.
             result_values: numbers in the answer.
             has_inputs: whether every worker has the sample, so that nobody sends it.
+            is_optional: whether the answer can be made without what some workers send.
         """
         stages = []
         for portions, messages in self.steps:
@@ -307,6 +310,7 @@ class Portions:
                     receiver=self.device(message[1], cluster),
                     values=message[2],
                     what="request" if message[0] == SOURCE else "activation",
+                    is_optional=is_optional and message[0] != SOURCE,
                 )
                 for message in messages
                 if self.crosses(message, cluster, has_inputs)
