@@ -20,13 +20,17 @@ from netfl.errors import NetflError
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.placement import Placement, Profile
 from netfl.placement.planners import PLANNERS, Planner
+from netfl.placement.planners.baselines import DeviceOnly
 from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
 from netfl.units import Duration, Size
+from netfl.workloads.admission import ShortOfMemory
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
+from netfl.workloads.batching import Batching
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.crossing import Crossing, reckoned_bytes
+from netfl.workloads.failover import Failover
 from netfl.workloads.inference import profile_of, sent_input_bytes
 from netfl.workloads.serving import Serving
 from netfl.workloads.serving_path import Ways, path_of
@@ -56,6 +60,15 @@ class Requests:
         input_decode_flop: operations that decoding an input takes on the device that first computes with it, unless that is the one that asks.
         updates: codecs of the weights that are sent to the pieces; none sends float32.
         deadline: an answer later than this is missed; none never is.
+        after: a training workload; when it has ended its last model goes to the pieces, and then arrivals begin. Arrivals begin with the
+            run when left out, and every new model goes to the pieces.
+        per_source: how many requests each source makes, after which the workload ends; it lasts as long as the run when left out.
+        failover: what an asking device does when the others do not answer in time; without it, it waits as long as the network tries.
+        batching: how requests that wait at a device are computed together; each alone without it.
+        priority: of the work of requests on every device, against that of training, which is 0: above it, requests go before all
+            mini-batches that wait; below it, behind them.
+        short_of_memory: what becomes of a request that comes to a device where its activations do not fit beside the stored models and the
+            work that has begun: ignore computes all the same, wait lets it wait until they fit, reject ends it. Both are counted.
     """
 
     arrivals: Annotated[Arrivals, ARRIVALS]
@@ -70,6 +83,12 @@ class Requests:
     input_decode_flop: Annotated[float, Ge(0)] = 0.0
     updates: tuple[Annotated[Stage, CODECS], ...] = ()
     deadline: Duration | None = None
+    after: str | None = None
+    per_source: Annotated[int, Ge(1)] | None = None
+    failover: Failover | None = None
+    batching: Batching | None = None
+    priority: int = 0
+    short_of_memory: ShortOfMemory = "ignore"
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.pretrained is None):
@@ -79,6 +98,10 @@ class Requests:
         if self.inputs is not None and self.input_bytes is not None:
             raise ValueError("expected one of `inputs` (codecs) and `input_bytes` (the length in an encoding of its own)")
         check_positive("deadline", self.deadline)
+        if self.after is not None and self.per_source is None:
+            raise ValueError("after: expected `per_source` beside it, which says when requests end; the run would end with the training")
+        if self.failover is not None and self.failover.replicas and isinstance(self.placement, Route):
+            raise ValueError("failover: planner route chooses among replicas itself; leave out `replicas`")
         if Pipeline(self.updates).sparse:
             raise ValueError("updates: a sparsifier would drop most weights of the model that serves")
 
@@ -89,12 +112,19 @@ class Requests:
         trainings = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
         if self.model is not None and self.model not in trainings:
             yield ("model",), f"no training workload '{self.model}'; there are: {', '.join(trainings) or 'none'}"
+        if self.after is not None and self.after not in trainings:
+            yield ("after",), f"no training workload '{self.after}'; there are: {', '.join(trainings) or 'none'}"
         yield from missing_device("server", self.server, setting)
         yield from unmatched("sources", self.sources, setting)
         sources = matching(self.sources, setting.topology)
         if not sources:
             yield ("sources",), "no device matches: nobody asks"
         yield from unreachable("server", sources, self.server, setting)
+        strangers = sorted(set(getattr(self.arrivals, "devices", ())) - set(sources))
+        yield from shortened(("arrivals", "file"), [f"'{name}' asks there and is no source here" for name in strangers])
+        for name, part in (("failover", self.failover), ("batching", self.batching)):
+            for path, message in () if part is None else part.problems(setting, sources, self.server):
+                yield (name, *path), message
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What shows only once the model is there: a placement that fits nowhere, a device that is not there."""
@@ -109,13 +139,20 @@ class Requests:
             except NetflError as error:
                 found.append(f"for '{source}': {error}")
         yield from shortened(("placement",), found)
+        found = []
+        for source in self.asking(session) if self.failover is not None else ():
+            try:
+                self.fallbacks(session, source)
+            except NetflError as error:
+                found.append(f"for '{source}': {error}")
+        yield from shortened(("failover",), found)
 
     role: ClassVar = "serving"
 
     @property
     def ends(self) -> bool:
-        """Requests come for as long as the run lasts."""
-        return False
+        """Only with `per_source`: otherwise requests come for as long as the run lasts."""
+        return self.per_source is not None
 
     def start(self, session: Session, name: str) -> Process:
         """The process that starts everything else."""
@@ -160,10 +197,29 @@ class Requests:
         Raises:
             NetflError: nothing fits.
         """
+        return self._first_plan(session, source, self.server)
+
+    def fallbacks(self, session: Session, source: str) -> list[Placement]:
+        """Of those who are asked, one after the other, when a source is not answered in time.
+
+        Raises:
+            NetflError: a placement does not fit.
+        """
+        found: list[Placement] = []
+        if self.failover is None:
+            return found
+        for replica in self.failover.replicas:
+            found.append(self._first_plan(session, source, replica))
+        if self.failover.ends_locally:
+            path = path_of(session, source, source)
+            found.append(DeviceOnly().plan(self.profile(session), path, *self.lengths(session)))
+        return found
+
+    def _first_plan(self, session: Session, source: str, server: str) -> Placement:
         encoded_bytes, result_bytes = self.lengths(session)
         if isinstance(self.placement, Route):
             return self.placement.through(self.profile(session), source, Ways(session), encoded_bytes, result_bytes)
-        path = path_of(session, source, self.server)
+        path = path_of(session, source, server)
         if isinstance(self.placement, Simulate):
             return self.placement.proposed(self.profile(session), path, encoded_bytes, result_bytes)[0]
         return self.placement.plan(self.profile(session), path, encoded_bytes, result_bytes)

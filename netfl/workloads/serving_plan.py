@@ -19,11 +19,13 @@ class Leg:
         device: who computes.
         work: its piece; None for a relay.
         boundary: index of the boundary behind it.
+        nodes: its piece's, by their place in the profile.
     """
 
     device: str
     work: Work | None
     boundary: int
+    nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ class ServingPlan:
     described: str
 
 
-def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...]) -> ServingPlan:
+def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...], priority: int = 0) -> ServingPlan:
     """The plan that does what a placement says.
 
     Args:
         placement: of a source's requests.
         profile: of the model, in its own order.
         tiers: of the source's path.
+        priority: of the work.
     """
+    nodes = nodes_of(placement)
     placed = placement.arranged(profile)
     legs = []
     last = max(index for index, (_, start, stop) in enumerate(placement.pieces) if stop > max(start, 1) or index == 0)
@@ -66,8 +70,9 @@ def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...]) -> 
                 moved_bytes=moved_bytes,
                 memory_bytes=placed.activation_bytes(max(start, 1), stop),
                 counted_s=nodes_s(placed, tiers[boundary], start, stop),
+                priority=priority,
             )
-        legs.append(Leg(device, work, boundary))
+        legs.append(Leg(device, work, boundary, tuple(sorted(nodes.get(device, ())))))
     computing = tuple(leg.device for leg in legs if leg.work is not None)
     return ServingPlan(placement, tuple(legs), computing, placement.describe())
 
