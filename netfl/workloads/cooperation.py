@@ -66,6 +66,7 @@ COOPERATIONS = Family(
     {
         "students": "netfl.workloads.students:Students",
         "filter_split": "netfl.workloads.shared_layers:FilterSplit",
+        "tiles": "netfl.workloads.shared_layers:Tiles",
     },
 )
 
