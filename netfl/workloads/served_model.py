@@ -31,7 +31,7 @@ class ServedModel:
         self.settings = settings
         self.session = session
         self.name = name
-        self.activations = Pipeline(settings.activations)
+        self.crossing = settings.crossing
         self.updates = Pipeline(settings.updates)
         self.profile = profile_of(session.task.model, session.task.dataset)
         self.results: dict[tuple[tuple[int, ...], tuple[int, ...], int], Answers] = {}
@@ -69,7 +69,7 @@ class ServedModel:
             task = self.session.task
             stream = self.session.world.streams.stream("activations", self.name, version, *cuts, *(f"node {place}" for place in order))
             weights = self._weights(version)
-            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.activations, stream)
+            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.crossing, stream)
             try:
                 self.results[cuts, order, version] = self.session.store.force(result)
             except CodecError as error:

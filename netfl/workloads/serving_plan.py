@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from netfl.compute import Work
 from netfl.placement import Placement, Profile, Tier
-from netfl.placement.plan import node_s
+from netfl.placement.plan import nodes_s
 
 __all__ = ["Leg", "ServingPlan", "nodes_of", "plan_of"]
 
@@ -20,11 +19,13 @@ class Leg:
         device: who computes.
         work: its piece; None for a relay.
         boundary: index of the boundary behind it.
+        nodes: its piece's, by their place in the profile.
     """
 
     device: str
     work: Work | None
     boundary: int
+    nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,16 @@ class ServingPlan:
     described: str
 
 
-def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...]) -> ServingPlan:
+def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...], priority: int = 0) -> ServingPlan:
     """The plan that does what a placement says.
 
     Args:
         placement: of a source's requests.
         profile: of the model, in its own order.
         tiers: of the source's path.
+        priority: of the work.
     """
+    nodes = nodes_of(placement)
     placed = placement.arranged(profile)
     legs = []
     last = max(index for index, (_, start, stop) in enumerate(placement.pieces) if stop > max(start, 1) or index == 0)
@@ -59,14 +62,17 @@ def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...]) -> 
         work = None
         if stop > max(start, 1):
             flop, moved_bytes = placed.work(max(start, 1), stop)
+            if start:
+                flop += sum(node.decode_flop for node in placed.nodes[start:stop])
             work = Work(
                 kind="inference",
                 flop=flop,
                 moved_bytes=moved_bytes,
                 memory_bytes=placed.activation_bytes(max(start, 1), stop),
-                counted_s=math.fsum(node_s(node, tiers[boundary]) for node in placed.nodes[max(start, 1) : stop]),
+                counted_s=nodes_s(placed, tiers[boundary], start, stop),
+                priority=priority,
             )
-        legs.append(Leg(device, work, boundary))
+        legs.append(Leg(device, work, boundary, tuple(sorted(nodes.get(device, ())))))
     computing = tuple(leg.device for leg in legs if leg.work is not None)
     return ServingPlan(placement, tuple(legs), computing, placement.describe())
 

@@ -194,6 +194,7 @@ class Session:
         self._on_progress = on_progress
         self.rehearse: Rehearse | None = None
         self.feeds: dict[str, ModelFeed] = {}
+        self.processes: Mapping[str, simpy.Event] = {}
         self.stopped = world.env.event()
         self._at_end: list[Callable[[], None]] = []
 
