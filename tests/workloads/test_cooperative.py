@@ -190,11 +190,33 @@ def test_codecs_work_on_what_crosses() -> None:
         assert abs(before.correct.mean() - after.correct.mean()) < 0.05
 
 
+@pytest.mark.parametrize("kind", ["students", "filter_split"])
+def test_the_model_that_a_training_ended_with_is_shared_and_its_way_to_the_devices_is_paid(tmp_path: Path, kind: str) -> None:
+    found = scenario(STUDENTS if kind == "students" else {"kind": kind}, model="training", per_source=4)
+    found["workloads"]["training"] = small(training__rounds=2, training__clients_per_round=2)["workloads"]["training"]
+    del found["workloads"]["serving"]["pretrained"], found["stop"]
+    run(found, output=tmp_path / "out", store=STORE)
+    ended_s = rows(tmp_path / "out", "SELECT max(end_s) FROM rounds")[0][0]
+    sent = rows(tmp_path / "out", "SELECT source, destination, payload_bytes, start_s, end_s, label FROM transfers "
+                "WHERE workload = 'serving' AND kind = 'model' ORDER BY destination")  # fmt: skip
+    assert [(row[0], row[1], row[5]) for row in sent] == [("cloud", "node-1", "version 2"), ("cloud", "node-2", "version 2")]
+    _, answering, cluster = session_of(scenario(STUDENTS if kind == "students" else {"kind": kind}))
+    if kind == "filter_split":  # students' groups, and so their lengths, depend on what was trained
+        assert [row[2] for row in sent] == [count + 4 for _, count in answering.placement(cluster).parameter_bytes]
+    assert {row[3] for row in sent} == {ended_s}
+    answered = rows(tmp_path / "out", "SELECT version, outcome, arrival_s FROM requests")
+    assert [row[:2] for row in answered] == [(2, "answered")] * 4
+    assert min(row[2] for row in answered) > max(row[4] for row in sent)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"workers": ["node-1", "node-9"]}, "no device 'node-9' in the topology"),
         ({"workers": ["node-1", "node-1"]}, "expected every device once, got 'node-1' twice"),
+        ({"model": "training", "pretrained": None}, "expected `per_source` beside it"),
+        ({"model": "training", "pretrained": None, "per_source": 2}, "no training workload 'training'; there are: none"),
+        ({"model": "training"}, "expected one of `model` (a training workload) and `pretrained` (a trainer)"),
         ({"join": "gatway"}, "did you mean 'gateway'"),
         ({"placement": {**STUDENTS, "student": {"kind": "mlp"}}}, "the student cannot be used"),
         ({"placement": {**STUDENTS, "trainer": {"kind": "fedmax", "learning_rate": 0.1}}}, "one of sgd, adam and adamw"),
