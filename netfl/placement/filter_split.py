@@ -9,8 +9,6 @@ it, and as late as possible. The last layer is run as a whole by the device that
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 from torch.nn import functional
-from torch.nn.utils import vector_to_parameters
 
-from netfl.errors import NetflError
-from netfl.placement.graph import TRACERS, Sort, Traced, one_thread
+from netfl.placement.graph import Sort, Traced, one_thread
 from netfl.placement.profile import VALUE_BYTES
+from netfl.placement.shared import SharedModel, Wire, attribute, operation, sent_through
 from netfl.placement.stages import SOURCE, Portion, Portions
 
-__all__ = ["FilterSplitModel", "Wire", "channels_of"]
-
-Wire = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""From (N, values) to what its receiver has of them and the bytes (N,) that it took."""
+__all__ = ["FilterSplitModel", "channels_of"]
 
 _BY_CHANNEL = {
     "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid", "dropout",
@@ -62,12 +56,7 @@ class _Step:
     exchanged: tuple[fx.Node, ...]
 
 
-def _operation(node: fx.Node) -> str:
-    """`conv2d` for a node that calls `aten.conv2d.default`."""
-    return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else str(node.target)
-
-
-class FilterSplitModel:
+class FilterSplitModel(SharedModel):
     """A model split by filters over so many workers, to count and to run.
 
     Args:
@@ -79,28 +68,12 @@ class FilterSplitModel:
     """
 
     def __init__(self, traced: Traced, workers: int) -> None:
-        if traced.tracer != TRACERS[0]:
-            raise NetflError(f"filter_split needs a model that {TRACERS[0]} traces: {'; '.join(traced.notes)}")
-        self._traced = traced
-        self._workers = workers
-        self._lengths: dict[fx.Node, Any] = {}
-        self._data = [node for node in self._traced.nodes if self._traced.sorts[node] is Sort.DATA]
+        super().__init__(traced, workers)
         self._shared: dict[fx.Node, tuple[tuple[int, int], ...]] = {}
         self._steps = self._decide()
 
-    def _shape(self, node: fx.Node) -> tuple[int, ...]:
-        layout = self._traced.layouts[node][0]
-        assert layout is not None
-        return layout.shape
-
-    def _values(self, node: fx.Node) -> int:
-        return sum(math.prod(layout.shape) for layout in self._traced.layouts[node] if layout is not None)
-
-    def _read(self, node: fx.Node) -> list[fx.Node]:
-        return [source for source in node.all_input_nodes if self._traced.sorts[source] is Sort.DATA]
-
     def _decide(self) -> list[_Step]:
-        weighted = [node for node in self._data if _operation(node) in ("conv2d", "linear")]
+        weighted = [node for node in self._data if operation(node) in ("conv2d", "linear")]
         at_join = set(self._data[self._data.index(weighted[-1]) :]) if weighted else set(self._data[1:])
         whole: set[fx.Node] = {self._data[0]}
         joined: set[fx.Node] = set()
@@ -122,7 +95,7 @@ class FilterSplitModel:
 
     def _mode(self, node: fx.Node, sources: list[fx.Node], whole: set[fx.Node]) -> tuple[str, list[fx.Node]]:
         """How to run a node, and which of its inputs all workers need as a whole."""
-        name, shape = _operation(node), self._shape(node)
+        name, shape = operation(node), self._shape(node)
         shared = [source for source in sources if source in self._shared]
         if name == "conv2d" and (len(node.args) < 7 or node.args[6] == 1):
             self._shared[node] = channels_of(shape[0], self._workers)
@@ -214,11 +187,11 @@ class FilterSplitModel:
 
     def _cost(self, step: _Step, place: int, part: float, stored: dict[tuple[str, int, int], int]) -> tuple[float, float]:
         flop, _ = self._traced.costs[step.node]
-        reads_all = _operation(step.node) in ("conv2d", "linear")
+        reads_all = operation(step.node) in ("conv2d", "linear")
         moved = sum(self._values(source) * (1.0 if reads_all else part) for source in self._read(step.node))
         moved += self._values(step.node) * part
         for constant in self._constants(step.node):
-            count = _attribute(self._traced.body, constant).numel()
+            count = attribute(self._traced.body, constant).numel()
             rows = (0, count) if step.mode != "share" else (round(count * self._before(step.node, place)), round(count * part))
             stored[str(constant.target), *rows] = round(count * part)
             moved += count * part
@@ -226,9 +199,6 @@ class FilterSplitModel:
 
     def _before(self, node: fx.Node, place: int) -> float:
         return self._shared[node][place][0] / self._shape(node)[0]
-
-    def _constants(self, node: fx.Node) -> list[fx.Node]:
-        return [each for each in node.all_input_nodes if each.op == "get_attr"]
 
     # --- what it computes ---------------------------------------------------------------------------------------------------
 
@@ -248,8 +218,7 @@ class FilterSplitModel:
         """
         lengths: list[NDArray[np.int64]] = []
         with torch.no_grad(), one_thread():
-            vector_to_parameters(torch.tensor(vector), self._traced.source.parameters())
-            self._lengths = self._traced.shapes(len(inputs))
+            self._load(vector, len(inputs))
             shares: list[dict[fx.Node, torch.Tensor]] = [{} for _ in range(self._workers)]
             wholes: list[dict[fx.Node, torch.Tensor]] = [{} for _ in range(self._workers + 1)]
             received: torch.Tensor | None = None
@@ -257,7 +226,7 @@ class FilterSplitModel:
                 sample = torch.from_numpy(inputs)
                 if not exact[place]:
                     if received is None:
-                        received, length = _sent(sample, wire)
+                        received, length = sent_through(wire, sample)
                     sample = received
                     lengths.append(length)
                 wholes[place][self._data[0]] = sample
@@ -285,7 +254,7 @@ class FilterSplitModel:
     ) -> list[NDArray[np.int64]]:
         spans = self._shared.get(source)
         senders = [(0, wholes[0][source])] if spans is None else [(place, shares[place][source]) for place in range(self._workers)]
-        sent = {place: _sent(part, wire) for place, part in senders if part.numel()}
+        sent = {place: sent_through(wire, part) for place, part in senders if part.numel()}
         lengths = []
         receivers = (self._workers,) if to_join else range(self._workers)
         for sender, _ in senders:
@@ -298,18 +267,10 @@ class FilterSplitModel:
             wholes[receiver][source] = torch.cat(parts, dim=1)
         return lengths
 
-    def _run_whole(self, node: fx.Node, held: dict[fx.Node, torch.Tensor]) -> torch.Tensor:
-        def value(each: fx.Node) -> Any:
-            return held[each] if self._traced.sorts[each] is Sort.DATA else self._constant(each)
-
-        found: Any = node.target
-        result: torch.Tensor = found(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))
-        return result
-
     def _run_share(
         self, node: fx.Node, place: int, shares: dict[fx.Node, torch.Tensor], wholes: dict[fx.Node, torch.Tensor]
     ) -> torch.Tensor:
-        name, (start, behind) = _operation(node), self._shared[node][place]
+        name, (start, behind) = operation(node), self._shared[node][place]
 
         def rows(each: Any) -> Any:
             return self._constant(each)[start:behind] if isinstance(each, fx.Node) else each
@@ -338,21 +299,3 @@ class FilterSplitModel:
             **fx.map_arg(node.kwargs, self._constant),
         )
         return result
-
-    def _constant(self, node: fx.Node) -> Any:
-        if node in self._lengths:
-            return self._lengths[node]
-        if node.op == "get_attr":
-            return _attribute(self._traced.body, node)
-        found: Any = node.target
-        return found(*fx.map_arg(node.args, self._constant), **fx.map_arg(node.kwargs, self._constant))
-
-
-def _attribute(body: fx.GraphModule, node: fx.Node) -> torch.Tensor:
-    found: torch.Tensor = operator.attrgetter(str(node.target))(body)
-    return found
-
-
-def _sent(part: torch.Tensor, wire: Wire) -> tuple[torch.Tensor, NDArray[np.int64]]:
-    received, lengths = wire(part.contiguous().numpy().reshape(len(part), -1))
-    return torch.from_numpy(np.ascontiguousarray(received)).reshape(part.shape), lengths

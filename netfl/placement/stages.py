@@ -251,6 +251,11 @@ class Portion:
     operations: tuple[tuple[float, float], ...] = ()
     activation_bytes: int = 0
 
+    @property
+    def flop(self) -> float:
+        """Of all operations."""
+        return math.fsum(flop for flop, _ in self.operations)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Portions:
@@ -283,7 +288,9 @@ class Portions:
             return False
         return values > 0 and self.device(sender, cluster) != self.device(receiver, cluster)
 
-    def placement(self, cluster: Cluster, planner: str, result_values: int, has_inputs: bool) -> StagedPlacement:
+    def placement(
+        self, cluster: Cluster, planner: str, result_values: int, has_inputs: bool, *, is_optional: bool = False
+    ) -> StagedPlacement:
         """On these devices.
 
         Args:
@@ -291,6 +298,7 @@ class Portions:
             planner: the kind of what dealt it out.
             result_values: numbers in the answer.
             has_inputs: whether every worker has the sample, so that nobody sends it.
+            is_optional: whether the answer can be made without what some workers send.
         """
         stages = []
         for portions, messages in self.steps:
@@ -307,6 +315,7 @@ class Portions:
                     receiver=self.device(message[1], cluster),
                     values=message[2],
                     what="request" if message[0] == SOURCE else "activation",
+                    is_optional=is_optional and message[0] != SOURCE,
                 )
                 for message in messages
                 if self.crosses(message, cluster, has_inputs)
