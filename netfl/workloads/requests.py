@@ -17,7 +17,8 @@ from annotated_types import Ge
 
 from netfl.codecs import CODECS, Pipeline, Stage, dense_bytes
 from netfl.errors import NetflError
-from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
+from netfl.learning.lessons import PRETRAINERS, Distilled
+from netfl.learning.trainer import Trainer, unusable_device
 from netfl.placement import Placement, Profile
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.baselines import DeviceOnly
@@ -48,7 +49,8 @@ class Requests:
     Args:
         arrivals: when each source asks.
         model: the training workload whose newest global model serves; sending it to the pieces is paid in bytes.
-        pretrained: in place of `model`, train this way on all training samples before the clock starts.
+        pretrained: in place of `model`, train this way on all training samples before the clock starts; `distilled` trains another model so,
+            which then teaches the scenario's.
         sources: names or patterns of the devices that ask; every end device when empty.
         server: where the path of each source ends.
         placement: which planner decides what runs where along the path. It plans once, before the run, for an idle network; `simulate` for the
@@ -73,7 +75,7 @@ class Requests:
 
     arrivals: Annotated[Arrivals, ARRIVALS]
     model: str | None = None
-    pretrained: Annotated[Trainer, TRAINERS] | None = None
+    pretrained: Annotated[Trainer | Distilled, PRETRAINERS] | None = None
     sources: tuple[str, ...] = ()
     server: str = "cloud"
     placement: Annotated[Planner, PLANNERS] = field(default_factory=Chain)
@@ -128,10 +130,16 @@ class Requests:
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What shows only once the model is there: a placement that fits nowhere, a device that is not there."""
-        unusable = unusable_device(self.pretrained) if self.pretrained is not None else None
-        if unusable is not None:
-            yield ("pretrained", "device"), unusable
-            return
+        if isinstance(self.pretrained, Distilled):
+            problem = self.pretrained.problem(session.task.model, session.task.dataset, session.store)
+            if problem is not None:
+                yield ("pretrained", problem[0]), problem[1]
+                return
+        elif self.pretrained is not None:
+            unusable = unusable_device(self.pretrained)
+            if unusable is not None:
+                yield ("pretrained", "device"), unusable
+                return
         found = []
         for source in self.asking(session):
             try:

@@ -35,8 +35,9 @@ class Rollout:
         self.plans = plans
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
+        self._newest: dict[tuple[str, ...], int] = {}
         # The version that each group of partners was last sent, by its first device; and what happens when one has been sent another.
-        self._newest: dict[str, int] = {}
+        self._rolled_out: dict[str, int] = {}
         self._sent = self.world.env.event()
         self._others: Sequence[ServingPlan] = ()
 
@@ -57,21 +58,25 @@ class Rollout:
         for device in sorted(self.nodes_on):
             self.hold(device, {0})
         for devices in self._partners(together):
-            self._newest[devices[0]] = 0
+            self._rolled_out[devices[0]] = 0
             self.world.env.process(self._roll_out(devices))
 
     def caught_up(self) -> Process:
         """Until the newest model has been sent to everyone who runs a piece of it."""
-        while any(version < self.feed.version for version in self._newest.values()):
+        while any(version < self.feed.version for version in self._rolled_out.values()):
             yield self._sent
 
     def version(self, plan: ServingPlan) -> int:
         """The newest version that all devices of a plan hold."""
-        return max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        found = self._newest.get(plan.devices)
+        if found is None:
+            found = self._newest[plan.devices] = max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        return found
 
     def hold(self, device: str, versions: set[int]) -> None:
         """Say which versions a device holds now."""
         self.held[device] = versions
+        self._newest.clear()
         profile = self.session.task.profile
         piece_bytes = sum(profile.nodes[node].parameter_bytes for node in self.nodes_on[device])
         self.world.keep(device, self.name, piece_bytes * len(versions))
@@ -92,7 +97,7 @@ class Rollout:
         the network fails goes on with what it has.
         """
         while True:
-            if self.feed.version <= self._newest[devices[0]]:
+            if self.feed.version <= self._rolled_out[devices[0]]:
                 yield self.feed.changed
                 continue
             version = self.feed.version
@@ -108,7 +113,7 @@ class Rollout:
                 if sending.delivered:
                     self.hold(device, self.held[device] | {version})
             self._drop_outdated(devices)
-            self._newest[devices[0]] = version
+            self._rolled_out[devices[0]] = version
             sent, self._sent = self._sent, self.world.env.event()
             sent.succeed()
 

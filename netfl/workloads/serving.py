@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+import simpy
 
 from netfl.codecs import dense_bytes
 from netfl.compute import Work
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Serving"]
 
 Process = Generator[Any, Any, None]
+
+_DRAWN_AT_ONCE = 256
 
 
 @dataclass(slots=True)
@@ -72,6 +76,7 @@ class Serving:
         self.settings = settings
         self.session = session
         self.world = session.world
+        self.env = session.world.env
         self.name = name
         self.deadline_s = float("inf") if settings.deadline is None else settings.deadline
         self.model = model or ServedModel(settings, session, name)
@@ -131,10 +136,14 @@ class Serving:
         answering = []
         samples = self.world.streams.generator("samples", self.name, source)
         num_samples = self.session.task.facts.num_test
+        drawn: list[int] = []
         times_s = self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source), source)
         for time_s in times_s if most is None else islice(times_s, most):
-            yield self.world.sleep(max(0.0, start_s + time_s - self.world.now))
-            sample = int(samples.integers(num_samples))
+            yield self.world.sleep(max(0.0, start_s + time_s - self.env.now))
+            if not drawn:
+                # The same as one by one, and cheaper.
+                drawn = samples.integers(num_samples, size=_DRAWN_AT_ONCE).tolist()[::-1]
+            sample = drawn.pop()
             if self.world.is_up(source):
                 self.requests += 1
                 answer = self.world.env.process(self._answer(self.requests, source, sample))
@@ -145,7 +154,7 @@ class Serving:
     def _answer(self, number: int, source: str, sample: int) -> Process:
         """Answer one request."""
         plan = self.plans[source]
-        asked = self.open[number] = Asked(number, source, sample, self.rollout.version(plan), plan.described, self.world.now)
+        asked = self.open[number] = Asked(number, source, sample, self.rollout.version(plan), plan.described, self.env.now)
         answers = self.model.answers(plan.placement, asked.version)
         if self.settings.failover is None:
             outcome = yield from self._attempt(asked, plan, answers)
@@ -183,8 +192,16 @@ class Serving:
             return "answered"
         if timeout_s == math.inf:
             return (yield from self._elsewhere(asked, plan, answers))
-        elsewhere = self.world.env.process(self._elsewhere(asked, plan, answers))
-        yield elsewhere | self.world.env.timeout(timeout_s)
+        env = self.env
+        elsewhere, over = env.process(self._elsewhere(asked, plan, answers)), env.event()
+
+        def first(_: simpy.Event) -> None:
+            if not over.triggered:
+                over.succeed()
+
+        elsewhere.callbacks.append(first)
+        env.timeout(timeout_s).callbacks.append(first)
+        yield over
         if elsewhere.triggered:
             return str(elsewhere.value)
         if asked.own is not None:
@@ -192,34 +209,46 @@ class Serving:
         return "dropped"
 
     def _elsewhere(self, asked: Asked, plan: ServingPlan, answers: Answers) -> Generator[Any, Any, str]:
-        """What happens beyond the asking device's own piece: out leg by leg, back hop by hop."""
-        for leg, behind in pairwise(plan.legs):
-            kind = "request" if plan.placement.cuts[leg.boundary] <= 1 else "activation"
-            payload_bytes = int(answers.payload_bytes[leg.boundary, asked.sample])
-            if not (yield from self._hop(asked, leg.device, behind.device, kind, payload_bytes)):
+        """What happens beyond the asking device's own piece: out leg by leg, back hop by hop; how it ended."""
+        label, message = f"request {asked.number}", None
+        for hop in plan.hops:
+            boundary = hop.boundary
+            payload_bytes = self.reply_bytes if boundary < 0 else int(answers.payload_bytes[boundary, asked.sample])
+            if message is None or message.kind != hop.kind or message.payload_bytes != payload_bytes:
+                message = Message(kind=hop.kind, payload_bytes=payload_bytes, workload=self.name, label=label)
+            sending = self.world.send(hop.source, hop.destination, message)
+            if asked.own is None:
+                asked.own = sending
+            yield sending
+            transfer = sending.transfer
+            latency_s = transfer.latency_s
+            asked.propagation_s += latency_s
+            moving_s = transfer.end_s - transfer.start_s - latency_s
+            asked.transmit_s += moving_s
+            if transfer.outcome != "delivered":
                 return "failed"
-            if behind.work is not None and not (yield from self._compute(asked, behind, behind.work)):
+            if self.replanning is not None and moving_s > 0:
+                self.replanning.saw(hop.source, hop.destination, payload_bytes, moving_s)
+            leg = hop.leg
+            if leg is not None and leg.work is not None and not (yield from self._compute(asked, leg, leg.work)):
                 return "rejected"
-        backwards = [leg.device for leg in reversed(plan.legs)]
-        for device, ahead in pairwise(backwards):
-            if not (yield from self._hop(asked, device, ahead, "reply", self.reply_bytes)):
-                return "failed"
         return "answered"
 
     def _compute(self, asked: Asked, leg: Leg, work: Work) -> Generator[Any, Any, bool]:
         """Have a leg's piece computed; whether its device took it."""
-        came_s = self.world.now
-        if self.admission is not None and not (yield from self.admission.enter(leg)):
-            self._set_back(asked.number, "memory", leg.device, came_s, "reject")
-            return False
-        if self.world.now > came_s:
-            self._set_back(asked.number, "memory", leg.device, came_s, "wait")
+        came_s = self.env.now
+        if self.admission is not None:
+            if not (yield from self.admission.enter(leg)):
+                self._set_back(asked.number, "memory", leg.device, came_s, "reject")
+                return False
+            if self.env.now > came_s:
+                self._set_back(asked.number, "memory", leg.device, came_s, "wait")
         if self.batches is not None and leg.device != asked.device and self.batches.settings.takes(leg.device):
             computing = yield self.batches.add(leg, asked.version, asked.number)
         else:
             computing = yield self.world.compute(leg.device, work, workload=self.name, label=f"request {asked.number}")
         busy_s = computing.job.busy_s
-        asked.queue_s += max(0.0, self.world.now - came_s - busy_s)
+        asked.queue_s += max(0.0, self.env.now - came_s - busy_s)
         asked.compute_s += busy_s
         return True
 
@@ -229,31 +258,17 @@ class Serving:
             Setback(request=request, workload=self.name, cause=cause, device=device, start_s=start_s, seconds=seconds, followed_by=then)
         )
 
-    def _hop(self, asked: Asked, source: str, destination: str, kind: Any, payload_bytes: int) -> Generator[Any, Any, bool]:
-        message = Message(kind=kind, payload_bytes=payload_bytes, workload=self.name, label=f"request {asked.number}")
-        sending = self.world.send(source, destination, message)
-        if source == asked.device:
-            asked.own = sending
-        yield sending
-        transfer = sending.transfer
-        asked.propagation_s += transfer.latency_s
-        moving_s = transfer.end_s - transfer.start_s - transfer.latency_s
-        if self.replanning is not None and sending.delivered and moving_s > 0:
-            self.replanning.saw(source, destination, payload_bytes, moving_s)
-        asked.transmit_s += moving_s
-        return bool(sending.delivered)
-
     def end(self, asked: Asked, outcome: str, correct: bool | None = None) -> None:
         """Write down how a request ended."""
         del self.open[asked.number]
-        self.world.trace.append(
-            Request(
-                request=asked.number, workload=self.name, device=asked.device, sample=asked.sample,
-                version=asked.version if outcome == "answered" else -1, placement=asked.placement, arrival_s=asked.arrival_s,
-                end_s=self.world.now, deadline_s=self.deadline_s, outcome=outcome, correct=-1 if correct is None else int(correct),
-                queue_s=asked.queue_s, compute_s=asked.compute_s, transmit_s=asked.transmit_s,
-                propagation_s=asked.propagation_s,
-            )
+        # The fields of a `Request`, in their order.
+        self.world.trace.append_values(
+            Request,
+            (
+                asked.number, self.name, asked.device, asked.sample, asked.version if outcome == "answered" else -1, asked.placement,
+                asked.arrival_s, self.env.now, self.deadline_s, outcome, -1 if correct is None else int(correct),
+                asked.queue_s, asked.compute_s, asked.transmit_s, asked.propagation_s,
+            ),
         )  # fmt: skip
 
     def close(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 from netfl.compute import Work
 from netfl.placement import Placement, Profile, Tier
 from netfl.placement.plan import nodes_s
 
-__all__ = ["Leg", "ServingPlan", "nodes_of", "plan_of"]
+__all__ = ["Leg", "ServingHop", "ServingPlan", "nodes_of", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,24 @@ class Leg:
     nodes: tuple[int, ...] = ()
 
 
+class ServingHop(NamedTuple):
+    """One hop of a request or of its answer.
+
+    Args:
+        source: who sends.
+        destination: who gets it.
+        kind: of the message.
+        boundary: index of the boundary that crosses it; -1 for the answer.
+        leg: what the receiver then computes; None for nothing.
+    """
+
+    source: str
+    destination: str
+    kind: Literal["request", "activation", "reply"]
+    boundary: int
+    leg: Leg | None
+
+
 @dataclass(frozen=True)
 class ServingPlan:
     """How the requests of one source are answered.
@@ -37,12 +57,14 @@ class ServingPlan:
         legs: from the source as far as the last piece.
         devices: those that compute.
         described: the placement for the trace.
+        hops: all the way out and back, in order.
     """
 
     placement: Placement
     legs: tuple[Leg, ...]
     devices: tuple[str, ...]
     described: str
+    hops: tuple[ServingHop, ...]
 
 
 def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...], priority: int = 0) -> ServingPlan:
@@ -74,7 +96,17 @@ def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...], pri
             )
         legs.append(Leg(device, work, boundary, tuple(sorted(nodes.get(device, ())))))
     computing = tuple(leg.device for leg in legs if leg.work is not None)
-    return ServingPlan(placement, tuple(legs), computing, placement.describe())
+    return ServingPlan(placement, tuple(legs), computing, placement.describe(), _hops(legs, placement.cuts))
+
+
+def _hops(legs: list[Leg], cuts: tuple[int, ...]) -> tuple[ServingHop, ...]:
+    out = [
+        ServingHop(
+            leg.device, ahead.device, "request" if cuts[leg.boundary] <= 1 else "activation", leg.boundary, ahead if ahead.work else None
+        )
+        for leg, ahead in pairwise(legs)
+    ]
+    return (*out, *(ServingHop(hop.destination, hop.source, "reply", -1, None) for hop in reversed(out)))
 
 
 def nodes_of(placement: Placement) -> dict[str, set[int]]:

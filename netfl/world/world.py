@@ -145,12 +145,10 @@ class World:
         computing = Computing(self.env, job)
 
         def ended(_: simpy.Event) -> None:
-            self.trace.append(
-                Computation(
-                    device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
-                    queued_s=job.queued_s, start_s=job.start_s, end_s=job.end_s, busy_s=job.busy_s,
-                )
-            )  # fmt: skip
+            # The fields of a `Computation`, in their order.
+            self.trace.append_values(
+                Computation, (device, workload, work.kind, label, work.flop, job.queued_s, job.start_s, job.end_s, job.busy_s)
+            )
             if self._freed:
                 self._memory_changed(device)
             computing.succeed(computing)
