@@ -14,6 +14,8 @@ __all__ = ["Timelines"]
 class Timelines:
     """The timelines of one run, by name. One that nobody asks for takes no memory and draws nothing.
 
+    Its length is no more than a mark: 0 if nothing is ever down.
+
     Args:
         topology: sites and links; their names are distinct.
         streams: of the run; each element has its own.
@@ -23,6 +25,10 @@ class Timelines:
         self._topology = topology
         self._streams = streams
         self._known: dict[str, Timeline] = {}
+        self._count = sum(1 for _ in self.with_outages())
+
+    def __len__(self) -> int:
+        return self._count
 
     def get(self, name: str, default: Timeline = ALWAYS_UP, /) -> Timeline:
         """The timeline of an element, or the default if it has no outages."""
@@ -35,8 +41,9 @@ class Timelines:
         return found
 
     def put(self, name: str, timeline: Timeline) -> None:
-        """Let this be the timeline of an element."""
+        """Let this be the timeline of an element, whatever its outages."""
         self._known[name] = timeline
+        self._count += 1
 
     def with_outages(self) -> Iterator[str]:
         """Names of the sites and links that have outages of their own."""

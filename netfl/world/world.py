@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import simpy
 
@@ -16,7 +17,7 @@ from netfl.compute import DeviceProfile, Job, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
 from netfl.network.timelines import Timelines
-from netfl.network.topology import Link, Route, Topology
+from netfl.network.topology import Hop, Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
 from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace, Wait
@@ -346,15 +347,25 @@ class World:
     def _record_links(self) -> dict[str, list[float]]:
         """Write the use of every link; joules per device spent sending and receiving."""
         carried, air_s = self._carried, self._air_s
-        for (route, workload, kind), moved in self._carried_on.items():
+        # A route's hops are the topology's own, one object each: what they carried is added up by these.
+        books: defaultdict[tuple[str, str], dict[Hop, list[Any]]] = defaultdict(dict)
+        for (route, workload, kind), (sent, delivered, wasted, in_flight) in self._carried_on.items():
+            on_hop = books[workload, kind]
             for hop in route.hops:
+                book = on_hop.get(hop)
+                if book is None:
+                    key = (hop.link.name, hop.forward, workload, kind)
+                    book = on_hop[hop] = [*carried.get(key, (0, 0, 0, 0)), air_s.get(key, 0.0)]
+                book[0] += sent
+                book[1] += delivered
+                book[2] += wasted
+                book[3] += in_flight
+                book[4] += hop.air_s(sent)
+        for (workload, kind), on_hop in books.items():
+            for hop, (*moved, on_air_s) in on_hop.items():
                 key = (hop.link.name, hop.forward, workload, kind)
-                found = carried.get(key)
-                if found is None:
-                    carried[key] = moved.copy()
-                else:
-                    _add(found, moved)
-                air_s[key] = air_s.get(key, 0.0) + hop.air_s(moved[0])
+                carried[key] = moved
+                air_s[key] = on_air_s
         self._carried_on.clear()
         spent: dict[str, list[float]] = {}
         rows = []
