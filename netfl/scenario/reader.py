@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from netfl.errors import Problem, ScenarioError
-from netfl.parts import Family, Pairs, nearest
+from netfl.parts import Family, Pairs, nearest, with_kinds
 from netfl.scenario.tree import PathKey, Tree
 from netfl.units import Quantity
 
@@ -49,7 +49,7 @@ def read(cls: type[T], tree: Tree) -> T:
 
 def schema_of(cls: Any) -> dict[str, Any]:
     """The JSON Schema of a dataclass, with its definitions under `$defs`."""
-    schema = _model(cls).model_json_schema()
+    schema = with_kinds(_model(cls).model_json_schema())
     definitions = schema.get("$defs", {})
     root = schema["properties"]["it"]
     if "$ref" in root:

@@ -187,6 +187,7 @@ class Sweep:
         points: settings that go together, by path; an entry may have a `label` for tables.
         replicates: how many independent repetitions; points of one replicate share their random numbers.
         constraint: an expression that a point must fulfil, such as `workloads.training.rounds >= 5`.
+        table: the figures of the table that `netfl sweep` ends with and `netfl compare` shows unless told otherwise; as for its `--metric`.
     """
 
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -194,6 +195,7 @@ class Sweep:
     points: tuple[dict[str, Any], ...] = ()
     replicates: Annotated[int, Ge(1), Le(100_000)] = 1
     constraint: str = ""
+    table: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

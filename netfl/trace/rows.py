@@ -1,7 +1,7 @@
 """What a run records: one frozen dataclass a table of `run.db`, one row an event.
 
 Every row says only what happened in the simulation: no host time, no path, no count of work done. The trace digest is taken
-over these rows in the order in which they were written.
+over these rows in the order in which they were written; notes, which the digest leaves out, only sum up what the rows say or intend.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "NOTE_TYPES",
     "ROW_TYPES",
     "Computation",
+    "DeviceLoad",
     "DeviceUse",
     "Evaluation",
+    "LinkLoad",
     "LinkUse",
     "NoisySums",
     "Outage",
+    "Planned",
     "Release",
     "Request",
     "Round",
     "RunEnd",
+    "Setback",
     "Transfer",
     "Wait",
     "Workload",
@@ -229,7 +234,8 @@ class Evaluation:
 class Request:
     """One inference request; written when it ends (or when the run does).
 
-    The four parts of its latency sum to `end_s - arrival_s` for an answered request.
+    The four parts of its latency, and the seconds of its `Setback`s whose cause is not memory, sum to `end_s - arrival_s` for an
+    answered request.
 
     Args:
         request: running number in order of arrival, from 1.
@@ -237,11 +243,12 @@ class Request:
         device: who asked.
         sample: index of the evaluation sample.
         version: number of the global model that answered; -1 when none did.
-        placement: as "camera-1:0-3 edge:3-9", node ranges by device.
+        placement: as "camera-1:0-3 edge:3-9", node ranges by device; of those who answered, or were asked last.
         arrival_s: when it was issued.
         end_s: when the answer was back, or when it was given up or cut off.
         deadline_s: how long it was allowed to take; infinity when it had no deadline.
-        outcome: answered, failed (the network lost it) or censored (unfinished at the run's end).
+        outcome: answered, failed (the network lost it), dropped (nobody answered before a timeout), rejected (some device's memory was short) or
+            censored (unfinished at the run's end).
         correct: 1 if the answer was the true label, 0 if not, -1 when there was none.
         queue_s: waiting for processors.
         compute_s: in processors.
@@ -264,6 +271,29 @@ class Request:
     compute_s: float
     transmit_s: float
     propagation_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setback:
+    """Something that an inference request met besides queues and links; written when it is over.
+
+    Args:
+        request: its number.
+        workload: the serving workload.
+        cause: timeout (no answer in time), lost (by the network), refused (by a device whose memory was short) or memory (was short).
+        device: the server that had been asked; the device whose memory was short.
+        start_s: when that attempt, or the wait for memory, began.
+        seconds: for how long.
+        followed_by: after an attempt, the device asked next, the asking one itself included, or drop; of memory, wait or reject.
+    """
+
+    request: int
+    workload: str
+    cause: str
+    device: str
+    start_s: float
+    seconds: float
+    followed_by: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -372,9 +402,69 @@ ROW_TYPES: dict[str, type] = {
     "releases": Release,
     "noisy_sums": NoisySums,
     "requests": Request,
+    "setbacks": Setback,
     "outages": Outage,
     "link_use": LinkUse,
     "device_use": DeviceUse,
     "run_end": RunEnd,
 }
 """Table name to row type; a table's columns are the row's fields, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceLoad:
+    """A note on how busy a processor was; written at the run's end, for devices that computed.
+
+    Args:
+        device: name.
+        busy_s: processor time.
+        mean_waiting: jobs that waited for it, the one at work not counted; the mean over the run's time.
+        most_waiting: the most that ever did.
+    """
+
+    device: str
+    busy_s: float
+    mean_waiting: float
+    most_waiting: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkLoad:
+    """A note on how busy one direction of a link was; written at the run's end, for those that carried something.
+
+    Args:
+        link: name.
+        source: the device at the sending end of this direction.
+        destination: the device at the receiving end.
+        busy_s: what its bytes take at its own rate.
+    """
+
+    link: str
+    source: str
+    destination: str
+    busy_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A note on a placement that serves from now on.
+
+    Args:
+        workload: the serving workload.
+        device: whose requests.
+        time_s: since when.
+        planner: its kind.
+        placement: as in `Request`.
+        estimate_s: what the planner expects one request to take when nothing else happens.
+    """
+
+    workload: str
+    device: str
+    time_s: float
+    planner: str
+    placement: str
+    estimate_s: float
+
+
+NOTE_TYPES: dict[str, type] = {"device_loads": DeviceLoad, "link_loads": LinkLoad, "plans": Planned}
+"""The same for notes."""

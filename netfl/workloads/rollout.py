@@ -35,31 +35,48 @@ class Rollout:
         self.plans = plans
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
+        self._newest: dict[tuple[str, ...], int] = {}
+        # The version that each group of partners was last sent, by its first device; and what happens when one has been sent another.
+        self._rolled_out: dict[str, int] = {}
+        self._sent = self.world.env.event()
+        self._others: Sequence[ServingPlan] = ()
 
     def place(self, nodes: Mapping[str, Iterable[int]]) -> None:
         """Say that devices run these nodes from now on, beside those that they run already."""
         for device, places in nodes.items():
             self.nodes_on[device].update(places)
 
-    def start(self, together: Iterable[Sequence[str]]) -> None:
+    def start(self, together: Iterable[Sequence[str]], others: Sequence[ServingPlan]) -> None:
         """Version 0 is there; begin to bring every later one.
 
         Args:
             together: devices that answer some request together, each time.
+            others: plans besides those of the sources, which may be needed at any time.
         """
+        self._others = others
         # The model of version 0 was installed with the devices; every later one is sent.
         for device in sorted(self.nodes_on):
             self.hold(device, {0})
         for devices in self._partners(together):
+            self._rolled_out[devices[0]] = 0
             self.world.env.process(self._roll_out(devices))
+
+    def caught_up(self) -> Process:
+        """Until the newest model has been sent to everyone who runs a piece of it."""
+        while any(version < self.feed.version for version in self._rolled_out.values()):
+            yield self._sent
 
     def version(self, plan: ServingPlan) -> int:
         """The newest version that all devices of a plan hold."""
-        return max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        found = self._newest.get(plan.devices)
+        if found is None:
+            found = self._newest[plan.devices] = max(set[int].intersection(*(self.held[device] for device in plan.devices)))
+        return found
 
     def hold(self, device: str, versions: set[int]) -> None:
         """Say which versions a device holds now."""
         self.held[device] = versions
+        self._newest.clear()
         profile = self.session.task.profile
         piece_bytes = sum(profile.nodes[node].parameter_bytes for node in self.nodes_on[device])
         self.world.keep(device, self.name, piece_bytes * len(versions))
@@ -79,12 +96,11 @@ class Rollout:
         All partners are sent the same versions, so that they have some in common however fast their links are; one that
         the network fails goes on with what it has.
         """
-        newest = 0
         while True:
-            if self.feed.version <= newest:
+            if self.feed.version <= self._rolled_out[devices[0]]:
                 yield self.feed.changed
                 continue
-            newest = version = self.feed.version
+            version = self.feed.version
             sendings: dict[str, Sending] = {}
             for device in devices:
                 sending = self.send(device, version, self.nodes_on[device], f"version {version}")
@@ -97,6 +113,9 @@ class Rollout:
                 if sending.delivered:
                     self.hold(device, self.held[device] | {version})
             self._drop_outdated(devices)
+            self._rolled_out[devices[0]] = version
+            sent, self._sent = self._sent, self.world.env.event()
+            sent.succeed()
 
     def send(self, device: str, version: int, nodes: set[int], label: str) -> Sending | None:
         """Send a device parameters; None where there is nothing to send."""
@@ -109,6 +128,6 @@ class Rollout:
     def _drop_outdated(self, devices: list[str]) -> None:
         """Forget versions older than any that a device's requests still use."""
         for device in devices:
-            used = [self.version(plan) for plan in self.plans.values() if device in plan.devices]
+            used = [self.version(plan) for plan in (*self.plans.values(), *self._others) if device in plan.devices]
             if used:
                 self.hold(device, {version for version in self.held[device] if version >= min(used)})

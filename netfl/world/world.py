@@ -20,7 +20,7 @@ from netfl.network.timelines import Timelines
 from netfl.network.topology import Hop, Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
-from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace, Wait
+from netfl.trace import Computation, DeviceLoad, DeviceUse, LinkLoad, LinkUse, Outage, RunEnd, Trace, Wait
 from netfl.trace import Transfer as TransferRow
 from netfl.world.messages import Message
 
@@ -118,6 +118,8 @@ class World:
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
         self._bytes_down: defaultdict[str, int] = defaultdict(int)
         self._storage_bytes: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        # Of the devices for whose memory somebody waits.
+        self._freed: dict[str, simpy.Event] = {}
 
     @property
     def now(self) -> float:
@@ -144,12 +146,12 @@ class World:
         computing = Computing(self.env, job)
 
         def ended(_: simpy.Event) -> None:
-            self.trace.append(
-                Computation(
-                    device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
-                    queued_s=job.queued_s, start_s=job.start_s, end_s=job.end_s, busy_s=job.busy_s,
-                )
-            )  # fmt: skip
+            # The fields of a `Computation`, in their order.
+            self.trace.append_values(
+                Computation, (device, workload, work.kind, label, work.flop, job.queued_s, job.start_s, job.end_s, job.busy_s)
+            )
+            if self._freed:
+                self._memory_changed(device)
             computing.succeed(computing)
 
         job.done.callbacks.append(ended)
@@ -189,6 +191,22 @@ class World:
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
         self._storage_bytes[device][name] = num_bytes
+        if self._freed:
+            self._memory_changed(device)
+
+    def free_bytes(self, device: str) -> int:
+        """Memory of a device beside what it stores and what work that has begun there holds; below 0 where that is too much already."""
+        processor = self._processors.get(device)
+        held_bytes = 0 if processor is None else processor.memory_bytes
+        return self._profiles[device].memory_bytes - sum(self._storage_bytes[device].values()) - held_bytes
+
+    def memory_changed(self, device: str) -> simpy.Event:
+        """Succeeds when work on a device has ended, or when it stores something else."""
+        return self._freed.setdefault(device, self.env.event())
+
+    def _memory_changed(self, device: str) -> None:
+        if device in self._freed:
+            self._freed.pop(device).succeed()
 
     def next_change_of_s(self, route: Route) -> float:
         """When a site or link on a route next goes down or comes back; infinity if never. Of batteries, an instant before which they cannot decide
@@ -272,6 +290,7 @@ class World:
         self._record_outages()
         radio_j = self._record_links()
         self._record_devices(radio_j)
+        self._note_processors()
         self.trace.append(RunEnd(simulated_s=self.now, reason=reason))
         self.trace.flush()
 
@@ -370,6 +389,7 @@ class World:
         spent: dict[str, list[float]] = {}
         rows = []
         links = self.topology.links
+        busy_s: defaultdict[tuple[str, bool], float] = defaultdict(float)
         for key, (sent, delivered, wasted, in_flight) in sorted(carried.items()):
             name, forward, workload, kind = key
             link = links[name]
@@ -382,8 +402,18 @@ class World:
                 spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
             # The fields of a `LinkUse`, in their order.
             rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
+            busy_s[name, forward] += air_s[key]
         self.trace.extend(LinkUse, rows)
+        for (name, forward), seconds in busy_s.items():
+            a, b = links[name].a, links[name].b
+            self.trace.note(LinkLoad(link=name, source=a if forward else b, destination=b if forward else a, busy_s=seconds))
         return spent
+
+    def _note_processors(self) -> None:
+        now = self.now
+        for name, processor in sorted(self._processors.items()):
+            mean = processor.waiting_s() / now if now else 0.0
+            self.trace.note(DeviceLoad(device=name, busy_s=processor.busy_s(), mean_waiting=mean, most_waiting=processor.most_waiting))
 
     def _record_devices(self, radio_j: Mapping[str, list[float]]) -> None:
         now = self.now
