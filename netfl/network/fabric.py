@@ -381,10 +381,8 @@ class Fabric:
         return all(self.availability(name).up_at(now) for name in (hop.link.name, hop.source, hop.destination))
 
     def follow(self, supply: Supply) -> None:
-        """Let a device's battery know what its radios draw, from now on."""
-        self._supplied = True
-        self._elements[supply.name] = _Element(supply.name, supply)
-        supply.connect(self)
+        """Let a device's battery know what its radios draw, from now on; nothing happens if it does."""
+        self._element(supply.name)
 
     # What a device with a battery asks for (`netfl.network.battery.Radio`).
 
@@ -791,6 +789,9 @@ class Fabric:
             timeline = self._timelines.get(name, ALWAYS_UP)
             if timeline is not ALWAYS_UP:
                 found = self._elements[name] = _Element(name, timeline)
+                if found.supply is not None:
+                    self._supplied = True
+                    found.supply.connect(self)
         return found
 
     def _costs(self, route: Route) -> tuple[dict[Capacity, float], list[tuple[Capacity, str]]]:

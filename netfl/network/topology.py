@@ -279,6 +279,10 @@ class Topology:
     def _map(self) -> _Map:
         return _Map(self.sites, self.links, self._hops, _WEIGHTS[self.routing])
 
+    def links_at(self, site: str) -> list[Link]:
+        """The links that end at a site, in the order in which they were given."""
+        return [hop.link for _, _, hop, _ in self._map.at[self._map.number[site]]]
+
     def route(self, source: str, destination: str) -> Route:
         """The route of least latency, hops or cost; among equals the one of fewest hops, then the first by the names on the way.
 
