@@ -8,7 +8,7 @@ from netfl.codecs.floats import Bfloat16, Float16
 from netfl.codecs.gumbel import GumbelTopK
 from netfl.codecs.indices import IndexCoding
 from netfl.codecs.lowrank import LowRank
-from netfl.codecs.pipeline import CODECS, Compressor, Pipeline, Quantizer, Shapes, Sparsifier, Stage, Vector
+from netfl.codecs.pipeline import CODECS, Compressor, Pipeline, Quantizer, Shapes, Sparsifier, Stage, Vector, dense_bytes
 from netfl.codecs.qsgd import Qsgd
 from netfl.codecs.quantize import Quantize
 from netfl.codecs.randomk import RandomK
@@ -52,5 +52,6 @@ __all__ = [
     "TopK",
     "Vector",
     "Zstd",
+    "dense_bytes",
     "encode_with_feedback",
 ]

@@ -48,6 +48,7 @@ __all__ = [
     "Stage",
     "Vector",
     "check_fraction",
+    "dense_bytes",
     "require_finite",
 ]
 
@@ -467,6 +468,13 @@ class Pipeline:
         for compressor in self._compressors:
             limit = compressor.most_bytes(limit)
             yield limit
+
+
+def dense_bytes(num_values: int) -> int:
+    """Length of so many values as a message of float32."""
+    length = Pipeline(()).encoded_bytes(num_values)
+    assert length is not None
+    return length
 
 
 def require_finite(values: Vector, stage: str, magnitudes: Vector | None = None) -> None:

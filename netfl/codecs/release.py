@@ -20,13 +20,8 @@ _MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaplaceRelease:
-    """Sends each value clipped to `clip` plus Laplace noise of scale 2 clip / epsilon, as float32.
-
-    A value may lie anywhere from -clip to clip, so this is epsilon-private for each value. It has no error bound. The noise is
-    drawn in floating point, whose lowest bits are known to leak (Mironov, CCS 2012): good for a simulation, not for a product.
-
-    Source: Dwork et al., "Calibrating noise to sensitivity in private data analysis", TCC 2006.
+class _Release:
+    """Sends values clipped and noised, so that their mean is the clipped value.
 
     Args:
         clip: values are clipped to this magnitude first; above 0.
@@ -54,6 +49,17 @@ class LaplaceRelease:
         """The clipped values without noise."""
         return np.clip(values, -self.clip, self.clip)
 
+
+@dataclass(frozen=True, kw_only=True)
+class LaplaceRelease(_Release):
+    """Sends each value clipped to `clip` plus Laplace noise of scale 2 clip / epsilon, as float32.
+
+    A value may lie anywhere from -clip to clip, so this is epsilon-private for each value. It has no error bound. The noise is
+    drawn in floating point, whose lowest bits are known to leak (Mironov, CCS 2012): good for a simulation, not for a product.
+
+    Source: Dwork et al., "Calibrating noise to sensitivity in private data analysis", TCC 2006.
+    """
+
     def quantized_bytes(self, count: int) -> int:
         """Four bytes a value."""
         return 4 * count
@@ -76,7 +82,7 @@ class LaplaceRelease:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneBitRelease:
+class OneBitRelease(_Release):
     """Sends each value clipped to `clip` as one random bit: B or -B, B = clip (e^epsilon + 1) / (e^epsilon - 1).
 
     Plus with probability 1/2 + x / (2 B), so that the mean is x; the odds of a bit differ by at most e^epsilon between any two
@@ -84,34 +90,12 @@ class OneBitRelease:
 
     Source: Duchi, Jordan and Wainwright, "Minimax optimal procedures for locally private estimation", Journal of the American
     Statistical Association 113, 2018, in one dimension.
-
-    Args:
-        clip: values are clipped to this magnitude first; above 0.
-        epsilon: spent on each value; above 0.
     """
 
-    clip: Annotated[float, annotated_types.Gt(0)]
-    epsilon: Annotated[float, annotated_types.Gt(0)]
-
     def __post_init__(self) -> None:
-        check_clip(self.clip)
-        check_epsilon(self.epsilon)
+        super().__post_init__()
         if self._magnitude > _MOST:
             raise ValueError(f"expected an epsilon for which clip (e^epsilon + 1) / (e^epsilon - 1) fits float32, got {self.epsilon}")
-
-    @property
-    def epsilon_per_coordinate(self) -> float:
-        """Of one value."""
-        return self.epsilon
-
-    @property
-    def unbiased_up_to(self) -> float:
-        """The clip."""
-        return self.clip
-
-    def meant(self, values: Vector) -> Vector:
-        """The clipped values."""
-        return np.clip(values, -self.clip, self.clip)
 
     def quantized_bytes(self, count: int) -> int:
         """One bit a value."""

@@ -1,4 +1,4 @@
-"""The processor of a device: first come, first served, between steps."""
+"""The processor of a device: by priority and then first come, first served, between steps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Job:
 class Processor:
     """One queue of jobs; a job with steps left goes to its end whenever another job waits.
 
-    So a request of one step that arrives during local training waits for the mini-batch in progress, not for the epoch.
+    So a request of one step that arrives during local training waits for the mini-batch in progress, not for the epoch. Work of higher
+    priority goes before all that waits with a lower one; the step in progress always runs to its end.
     A job that is alone costs one event, however many steps it has.
 
     Args:
@@ -61,6 +62,8 @@ class Processor:
         profile: what the device can do.
         uptime: when it is up; while it is down its work stands still.
         announce: called with whether there is work, when that changes; None for nobody.
+        memory_bytes: what work that has begun and not ended holds.
+        peak_memory_bytes: the most that this ever was.
     """
 
     def __init__(
@@ -75,13 +78,13 @@ class Processor:
         self._stint_steps = 0
         self._stint = 0
         self._finished_s = 0.0
-        self._memory_bytes = 0
+        self.memory_bytes = 0
         self.peak_memory_bytes = 0
 
     def submit(self, work: Work) -> Job:
         """Queue the work; `job.done` succeeds with the job when it ends."""
         job = Job(work, work.step_s(self.profile), self._env.now, self._env.event())
-        self._queue.append(job)
+        self._enqueue(job)
         if len(self._queue) == 1:
             self._begin()
             if self._announce is not None:
@@ -106,13 +109,24 @@ class Processor:
         if self._queue:
             self._end_stint_after(self._stint_steps)
 
+    def _enqueue(self, job: Job, running: bool = True) -> None:
+        """Behind everyone of its own priority or a higher one; the first of the queue is at work, if anything is running."""
+        queue, priority = self._queue, job.work.priority
+        place, least = len(queue), 1 if running else 0
+        while place > least and queue[place - 1].work.priority < priority:
+            place -= 1
+        if place == len(queue):
+            queue.append(job)
+        else:
+            queue.insert(place, job)
+
     def _begin(self) -> None:
         job = self._queue[0]
         self._stint_start_s = self._env.now
         if job.steps_left == job.work.steps:
             job.start_s = self._env.now
-            self._memory_bytes += job.work.memory_bytes
-            self.peak_memory_bytes = max(self.peak_memory_bytes, self._memory_bytes)
+            self.memory_bytes += job.work.memory_bytes
+            self.peak_memory_bytes = max(self.peak_memory_bytes, self.memory_bytes)
         self._end_stint_after(job.steps_left if len(self._queue) == 1 else 1)
 
     def _cut_stint(self) -> None:
@@ -160,9 +174,9 @@ class Processor:
         self._finished_s += self._stint_steps * job.step_s
         self._stint_steps = 0
         if job.steps_left:
-            self._queue.append(job)
+            self._enqueue(job, running=False)
         else:
-            self._memory_bytes -= job.work.memory_bytes
+            self.memory_bytes -= job.work.memory_bytes
             job.end_s = self._env.now
             job.done.succeed(job)
         if self._queue:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netfl.compute.profiles import DeviceProfile
 
@@ -21,6 +21,7 @@ class Work:
         memory_bytes: what it holds from its first step to its last.
         counted_s: seconds that the whole of it takes on its device besides overhead, where they were added up operation by operation
             (a measured one, or each with a roofline of its own); where absent, the roofline is taken over all of it.
+        priority: waiting work of a higher one goes first; a step in progress is never cut short.
     """
 
     kind: str
@@ -29,6 +30,14 @@ class Work:
     steps: int = 1
     memory_bytes: int = 0
     counted_s: float | None = None
+    priority: int = 0
+
+    def times(self, count: int) -> Work:
+        """So many of it in one step: all that is counted so many times, but one call."""
+        counted_s = None if self.counted_s is None else count * self.counted_s
+        return replace(
+            self, flop=count * self.flop, moved_bytes=count * self.moved_bytes, memory_bytes=count * self.memory_bytes, counted_s=counted_s
+        )
 
     def step_s(self, profile: DeviceProfile) -> float:
         """Seconds a step, by the roofline: overhead + max(flop / rate, bytes / bandwidth).

@@ -7,12 +7,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from netfl.errors import MissingExtraError
 from netfl.learning.privacy import Ledger, epsilon_of_fixed_number, sigma_of
 from netfl.report.reading import opened
+from netfl.report.serving import serving
 
 __all__ = ["ACCURACY_LEVELS", "metrics"]
 
@@ -41,12 +39,16 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
       (None: infinite): `per_coordinate`, `whole_model_basic`, and `whole_model_advanced` with `delta` beside.
       `noisy_sums` (None: there were none) has, for `clients` and `samples`, the `epsilon` (None: infinite, or the extra that computes it is
       `missing`) and `delta` that protect one of them, of sums with Gaussian noise (`noisy_mean`, `dp_sgd`).
-    - `serving: {WORKLOAD: ...}`: `requests` = `answered` + `failed` + `censored`. `p50_s`, `p95_s`, `p99_s`, `mean_s` and
+    - `serving: {WORKLOAD: ...}`: `requests` = `answered` + `failed` + `dropped` + `rejected` + `censored`. `p50_s`, `p95_s`, `p99_s`, `mean_s` and
       `breakdown` (`queue_s`, `compute_s`, `transmit_s`, `propagation_s`; means) are of the latencies of answered requests.
       The percentile q is the least observed latency that at least q of them do not exceed (numpy's `inverted_cdf`).
-      `missed` = answered late + failed + censored with the deadline passed at the run's end; `miss_rate` is their share of
+      `missed` = answered late + failed + dropped + rejected + censored with the deadline passed at the run's end; `miss_rate` is their share of
       all requests. `accuracy` is the share of right answers among answers, `accuracy_within_deadline` the share of right answers
-      in time among all requests.
+      in time among all requests. `goodput_per_s` counts answers in time a second of the run, `correct_goodput_per_s` the right ones of them.
+      `energy_j` is what its computing and the radios of its messages took above idle (None: the run was killed), model updates to its pieces
+      included; `energy_per_correct_answer_j` divides it by all right answers. `failovers` counts attempts at asking somebody else,
+      `answered_elsewhere` the requests answered after one, and `failover_s` is the time lost to them, a mean over answered requests, which
+      `breakdown` leaves out. `waited_for_memory` counts the waits of requests for a device's memory.
     - `devices: {NAME: {tier, compute_s, peak_memory_bytes, storage_bytes, energy_j, bytes_up, bytes_down}}`.
 
     Args:
@@ -60,7 +62,7 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
             "bytes": _bytes(trace),
             "energy_j": _energy(trace),
             "training": {workload: _training(trace, workload) for workload in _workloads(trace, "training")},
-            "serving": {workload: _serving(trace, workload) for workload in _workloads(trace, "serving")},
+            "serving": {workload: serving(trace, workload, simulated_s) for workload in _workloads(trace, "serving")},
             "devices": _devices(trace),
         }
 
@@ -151,16 +153,15 @@ def _noisy_sums(trace: sqlite3.Connection, workload: str) -> dict[str, Any] | No
     if not rows:
         return None
     told: dict[str, Any] = {}
+    worst: dict[str, float] = {}
     for records, noise_multiplier, sampled, total, sums, delta in rows:
-        epsilon: float | None
         try:
             epsilon = epsilon_of_fixed_number(sigma=sigma_of(noise_multiplier), sampled=sampled, total=total, rounds=sums, delta=delta)
         except MissingExtraError as error:
             told[records] = {"epsilon": None, "delta": delta, "missing": str(error)}
             continue
-        before = told.get(records, {"epsilon": 0.0})["epsilon"]
-        worst = None if before is None or not math.isfinite(epsilon) else max(before, epsilon)
-        told[records] = {"epsilon": worst, "delta": delta, "noise_multiplier": noise_multiplier}
+        worst[records] = max(epsilon, worst.get(records, 0.0))
+        told[records] = {"epsilon": _finite(worst[records]), "delta": delta, "noise_multiplier": noise_multiplier}
     return told
 
 
@@ -199,43 +200,6 @@ def _byte_fractions(trace: sqlite3.Connection, workload: str) -> dict[str, float
         "byte_fraction": payload_bytes / (count * dense_bytes) if count and dense_bytes else None,
         "byte_fraction_after_first": (payload_bytes - first_bytes) / (later * dense_bytes) if later and dense_bytes else None,
     }
-
-
-def _serving(trace: sqlite3.Connection, workload: str) -> dict[str, Any]:
-    rows = trace.execute(
-        "SELECT outcome, correct, end_s - arrival_s, deadline_s, queue_s, compute_s, transmit_s, propagation_s "
-        "FROM requests WHERE workload = ? ORDER BY request",
-        (workload,),
-    ).fetchall()
-    outcome = np.array([row[0] for row in rows])
-    correct = np.array([row[1] for row in rows]) == 1
-    elapsed_s, deadline_s, *parts = np.array([row[2:] for row in rows], dtype=np.float64).reshape(len(rows), 6).T
-    answered, failed, censored = (outcome == name for name in ("answered", "failed", "censored"))
-    past_deadline = elapsed_s > deadline_s
-    missed = int(np.count_nonzero(failed | past_deadline))
-    count, answers = len(rows), int(np.count_nonzero(answered))
-    names = ("queue_s", "compute_s", "transmit_s", "propagation_s")
-    return {
-        "requests": count,
-        "answered": answers,
-        "failed": int(np.count_nonzero(failed)),
-        "censored": int(np.count_nonzero(censored)),
-        "missed": missed,
-        "miss_rate": missed / count if count else None,
-        **{f"p{percent}_s": _percentile(elapsed_s[answered], percent) for percent in (50, 95, 99)},
-        "mean_s": _mean(elapsed_s[answered]),
-        "accuracy": int(np.count_nonzero(answered & correct)) / answers if answers else None,
-        "accuracy_within_deadline": int(np.count_nonzero(answered & correct & ~past_deadline)) / count if count else None,
-        "breakdown": {name: _mean(part[answered]) for name, part in zip(names, parts, strict=True)},
-    }
-
-
-def _percentile(values: npt.NDArray[np.float64], percent: int) -> float | None:
-    return float(np.percentile(values, percent, method="inverted_cdf")) if len(values) else None
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    return float(values.mean()) if len(values) else None
 
 
 def _devices(trace: sqlite3.Connection) -> dict[str, dict[str, Any]]:

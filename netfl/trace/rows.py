@@ -20,6 +20,7 @@ __all__ = [
     "Request",
     "Round",
     "RunEnd",
+    "Setback",
     "Transfer",
     "Wait",
     "Workload",
@@ -229,7 +230,8 @@ class Evaluation:
 class Request:
     """One inference request; written when it ends (or when the run does).
 
-    The four parts of its latency sum to `end_s - arrival_s` for an answered request.
+    The four parts of its latency, and the seconds of its `Setback`s whose cause is not memory, sum to `end_s - arrival_s` for an
+    answered request.
 
     Args:
         request: running number in order of arrival, from 1.
@@ -237,11 +239,12 @@ class Request:
         device: who asked.
         sample: index of the evaluation sample.
         version: number of the global model that answered; -1 when none did.
-        placement: as "camera-1:0-3 edge:3-9", node ranges by device.
+        placement: as "camera-1:0-3 edge:3-9", node ranges by device; of those who answered, or were asked last.
         arrival_s: when it was issued.
         end_s: when the answer was back, or when it was given up or cut off.
         deadline_s: how long it was allowed to take; infinity when it had no deadline.
-        outcome: answered, failed (the network lost it) or censored (unfinished at the run's end).
+        outcome: answered, failed (the network lost it), dropped (nobody answered before a timeout), rejected (some device's memory was short) or
+            censored (unfinished at the run's end).
         correct: 1 if the answer was the true label, 0 if not, -1 when there was none.
         queue_s: waiting for processors.
         compute_s: in processors.
@@ -264,6 +267,29 @@ class Request:
     compute_s: float
     transmit_s: float
     propagation_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setback:
+    """Something that an inference request met besides queues and links; written when it is over.
+
+    Args:
+        request: its number.
+        workload: the serving workload.
+        cause: timeout (no answer in time), lost (by the network), refused (by a device whose memory was short) or memory (was short).
+        device: the server that had been asked; the device whose memory was short.
+        start_s: when that attempt, or the wait for memory, began.
+        seconds: for how long.
+        followed_by: after an attempt, the device asked next, the asking one itself included, or drop; of memory, wait or reject.
+    """
+
+    request: int
+    workload: str
+    cause: str
+    device: str
+    start_s: float
+    seconds: float
+    followed_by: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -372,6 +398,7 @@ ROW_TYPES: dict[str, type] = {
     "releases": Release,
     "noisy_sums": NoisySums,
     "requests": Request,
+    "setbacks": Setback,
     "outages": Outage,
     "link_use": LinkUse,
     "device_use": DeviceUse,

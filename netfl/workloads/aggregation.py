@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from netfl.codecs import Pipeline
+from netfl.codecs import dense_bytes
 from netfl.learning import values
 from netfl.learning.aggregators import Aggregator
 from netfl.learning.trainer import Trainer
@@ -84,9 +84,7 @@ class Controls:
     @property
     def payload_bytes(self) -> int:
         """Length of one of them in a message."""
-        length = Pipeline(()).encoded_bytes(self._num_values)
-        assert length is not None
-        return length
+        return dense_bytes(self._num_values)
 
     @property
     def download_bytes(self) -> int:

@@ -20,7 +20,7 @@ from netfl.learning.staleness import STALENESS, Polynomial, Staleness
 from netfl.store import Recipe
 from netfl.workloads.aggregation import Aggregation
 from netfl.workloads.checks import Found, aggregator_problems
-from netfl.workloads.downlink import Broadcast, Downlink
+from netfl.workloads.downlink import Broadcast
 from netfl.workloads.federated import Federated, Process, Training
 from netfl.workloads.known import Known
 from netfl.workloads.session import Session, Setting, matching
@@ -159,18 +159,9 @@ class _Server:
         self._world = training.world
         self._per_round = per_round
         self._combine = combine
-        self._uplink = training.pipeline(settings.uplink)
-        self._feedback = settings.error_feedback and not self._uplink.lossless
-        self._residuals: dict[str, Recipe] = {}
-        self._downlink = Downlink(
-            pipeline=training.pipeline(settings.downlink),
-            num_values=training.session.task.num_parameters,
-            error_feedback=settings.error_feedback,
-            stream=self._world.streams.stream("downlink", training.name),
-            store=training.store,
-        )
+        self._uplink, self._downlink = settings.directions(training)
         num_samples = {client: leaf.num_samples for client, leaf in training.clients.items()}
-        self._known = Known(training, settings.server, self._uplink, num_samples)
+        self._known = Known(training, settings.server, self._uplink.pipeline, num_samples)
         self._broadcast: tuple[int, Broadcast] | None = None
         self._turns: Counter[str] = Counter()
         self._busy: dict[str, Recipe] = {}
@@ -241,16 +232,12 @@ class _Server:
             return
         self._downlink.received(client, broadcast.number)
         update = yield from training.clients[client].work(broadcast.decoded, self._busy[client], turn, label)
-        stream = self._world.streams.stream("uplink", training.name, client, turn)
-        pipeline = self._uplink.at_round(turn)
-        encoded = values.encode(pipeline, update, self._residuals.get(client), stream, self._feedback, self._settings.residual_decay)
-        training.released(client, pipeline)
-        upload = training.send(client, server, "update", training.payload_bytes(pipeline, encoded), label)
+        encoded, upload_bytes = self._uplink.encode(client, update, turn)
+        upload = training.send(client, server, "update", upload_bytes, label)
         yield upload
         oldest = self._settings.max_staleness
         accepted = upload.delivered and (oldest is None or training.version - version <= oldest)
-        if self._feedback:
-            self._residuals[client] = values.residual(encoded) if accepted else values.unsent(encoded)
+        self._uplink.settle(client, encoded, accepted)
         if not accepted:
             self._lose(client, "stale" if upload.delivered else "failed")
             return

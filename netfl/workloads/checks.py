@@ -8,9 +8,21 @@ from netfl.codecs import Pipeline, Stage
 from netfl.errors import NetflError, NoRouteError
 from netfl.learning.aggregators import Aggregator
 from netfl.parts import nearest
-from netfl.workloads.session import Setting, matching
+from netfl.workloads.session import Session, Setting, matching
 
-__all__ = ["Found", "aggregator_problems", "check_pipeline", "check_positive", "missing_device", "shortened", "unmatched", "unreachable"]
+__all__ = [
+    "Found",
+    "aggregator_problems",
+    "check_pipeline",
+    "check_positive",
+    "dealing_problems",
+    "learner_problems",
+    "missing_device",
+    "server_problems",
+    "shortened",
+    "unmatched",
+    "unreachable",
+]
 
 Found = Iterator[tuple[tuple[str | int, ...], str]]
 
@@ -58,6 +70,32 @@ def unreachable(setting_name: str, devices: list[str], server: str, setting: Set
     if cut_off:
         shown = ", ".join(f"'{name}'" for name in cut_off[:5]) + (f" and {len(cut_off) - 5} more" if len(cut_off) > 5 else "")
         yield (setting_name,), f"no route to '{server}' from {shown}"
+
+
+def learner_problems(patterns: tuple[str, ...], setting: Setting) -> Found:
+    """Problems of who trains: nothing to learn, or nobody to do it."""
+    if not setting.has_task:
+        yield (), "training needs `data` and `model` in the scenario"
+    yield from unmatched("clients", patterns, setting)
+    if not matching(patterns, setting.topology):
+        yield ("clients",), "no device matches: training has no clients"
+
+
+def server_problems(server: str, patterns: tuple[str, ...], setting: Setting) -> Found:
+    """Problems of a training's server: it is not there, it is one of its clients, or some cannot reach it."""
+    yield from missing_device("server", server, setting)
+    clients = matching(patterns, setting.topology)
+    if server in clients:
+        yield ("clients",), f"the server '{server}' cannot be its own client"
+    yield from unreachable("server", clients, server, setting)
+
+
+def dealing_problems(num_clients: int, session: Session) -> Found:
+    """A problem if the training samples cannot be dealt to so many clients."""
+    try:
+        session.shard_samples(num_clients)
+    except (NetflError, ValueError) as error:
+        yield (), f"the data cannot be dealt to {num_clients} clients: {error}"
 
 
 def _reaches(setting: Setting, source: str, destination: str) -> bool:

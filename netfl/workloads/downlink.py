@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from netfl.codecs import Pipeline
+from netfl.codecs import Pipeline, dense_bytes
 from netfl.learning import values
 from netfl.randomness import Stream
 from netfl.store import Recipe, Store
@@ -72,7 +72,7 @@ class Downlink:
             self._carried = values.residual(encoded) if feedback else None
             newest = Broadcast(number, self._length(pipeline, encoded), values.decoded(encoded))
         elif self._newest is None:
-            newest = Broadcast(number, self._dense_bytes, model)
+            newest = Broadcast(number, dense_bytes(self.num_values), model)
         else:
             held = self._newest.decoded
             encoded = values.encode(pipeline, values.difference(model, held), None, stream)
@@ -87,18 +87,12 @@ class Downlink:
             return self._lengths[-1]
         held = self._held.get(client, 0)
         if held == 0:
-            return self._dense_bytes
-        return min(self._dense_bytes, sum(self._lengths[held:]))
+            return dense_bytes(self.num_values)
+        return min(dense_bytes(self.num_values), sum(self._lengths[held:]))
 
     def received(self, client: str, number: int) -> None:
         """A client decoded a broadcast."""
         self._held[client] = max(self._held.get(client, 0), number)
-
-    @property
-    def _dense_bytes(self) -> int:
-        dense = Pipeline(()).encoded_bytes(self.num_values)
-        assert dense is not None
-        return dense
 
     def _length(self, pipeline: Pipeline, encoded: Recipe) -> int:
         length = pipeline.encoded_bytes(self.num_values)

@@ -13,16 +13,18 @@ from annotated_types import Ge, Le
 
 from netfl.codecs import CODECS, Pipeline, Stage
 from netfl.compute import Work
-from netfl.errors import CodecError, NetflError
+from netfl.errors import CodecError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer, unusable_device
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Release, Round
-from netfl.workloads.checks import Found, check_pipeline, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import Found, check_pipeline, dealing_problems, learner_problems, server_problems, shortened
 from netfl.workloads.delays import DELAYS, Delay
 from netfl.workloads.divergence import check_losses, diverged
+from netfl.workloads.downlink import Downlink
 from netfl.workloads.privacy import SampleBooks
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
+from netfl.workloads.uplink import Uplink
 from netfl.world import Message, Sending
 
 __all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
@@ -38,8 +40,6 @@ class Learners:
         rounds: how many new global models.
         trainer: what a client does with a model.
         clients: names or patterns (`camera-*`) of the devices that have data; every end device when empty.
-        error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
-        residual_decay: share of what a codec of updates dropped that is carried on.
         delay: how much longer than its work a client's training takes; nothing when left out.
         evaluate_every: measure the global model after every this many rounds, and after the last.
     """
@@ -47,8 +47,6 @@ class Learners:
     rounds: Annotated[int, Ge(1)]
     trainer: Annotated[Trainer, TRAINERS]
     clients: tuple[str, ...] = ()
-    error_feedback: bool = True
-    residual_decay: Annotated[float, Ge(0), Le(1)] = 1.0
     delay: Annotated[Delay, DELAYS] | None = None
     evaluate_every: Annotated[int, Ge(1)] = 1
 
@@ -61,11 +59,7 @@ class Learners:
 
     def problems(self, setting: Setting) -> Found:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
-        if not setting.has_task:
-            yield (), "training needs `data` and `model` in the scenario"
-        yield from unmatched("clients", self.clients, setting)
-        if not matching(self.clients, setting.topology):
-            yield ("clients",), "no device matches: training has no clients"
+        yield from learner_problems(self.clients, setting)
 
     def model_problems(self, session: Session) -> Found:
         """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
@@ -74,27 +68,17 @@ class Learners:
             yield ("trainer", "device"), unusable
             return
         clients = matching(self.clients, session.world.topology)
-        try:
-            samples = session.store.force(values.shard_samples(self.shards(session, len(clients))))
-        except (NetflError, ValueError) as error:
-            yield (), f"the data cannot be dealt to {len(clients)} clients: {error}"
+        undealt = list(dealing_problems(len(clients), session))
+        if undealt:
+            yield from undealt
             return
         found = []
-        for client, num_samples in zip(clients, samples, strict=True):
-            need = self.training_work(session, num_samples).memory_bytes
+        for client, num_samples in zip(clients, session.shard_samples(len(clients)), strict=True):
+            need = session.task.training_work(self.trainer, num_samples).memory_bytes
             have = session.world.profile(client).memory_bytes
             if need > have:
                 found.append(f"training needs {need:,} bytes of memory on '{client}', which has {have:,}")
         yield from shortened((), found)
-
-    def shards(self, session: Session, num_clients: int) -> Recipe:
-        """Who has which training samples."""
-        return values.shards(session.task.dataset, session.task.partition, num_clients, session.world.streams.stream("partition"))
-
-    def training_work(self, session: Session, num_samples: int) -> Work:
-        """One local training."""
-        trainer = self.trainer
-        return session.task.training_work(num_samples, trainer.epochs, trainer.batch_size, trainer.steps(num_samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +90,15 @@ class Federated(Learners):
         uplink: codecs of updates; none sends float32.
         downlink: codecs of models; none sends float32. With a sparsifier, the change of the model is sent, and a client
             that missed some gets all of them or the dense model, whichever is shorter.
+        error_feedback: whether what a lossy codec drops is added to what it encodes next, on both directions.
+        residual_decay: share of what a codec of updates dropped that is carried on.
     """
 
     server: str = "cloud"
     uplink: tuple[Annotated[Stage, CODECS], ...] = ()
     downlink: tuple[Annotated[Stage, CODECS], ...] = ()
+    error_feedback: bool = True
+    residual_decay: Annotated[float, Ge(0), Le(1)] = 1.0
 
     def __post_init__(self) -> None:
         for name in ("uplink", "downlink"):
@@ -119,11 +107,17 @@ class Federated(Learners):
     def problems(self, setting: Setting) -> Found:
         """See `Learners`; and whether everyone reaches the server."""
         yield from super().problems(setting)
-        yield from missing_device("server", self.server, setting)
-        clients = matching(self.clients, setting.topology)
-        if self.server in clients:
-            yield ("clients",), f"the server '{self.server}' cannot be its own client"
-        yield from unreachable("server", clients, self.server, setting)
+        yield from server_problems(self.server, self.clients, setting)
+
+    def directions(self, training: Training, *place: str) -> tuple[Uplink, Downlink]:
+        """What carries updates to a hub of a training, and models from it.
+
+        Args:
+            training: of this workload.
+            place: what tells the hub's random streams from those of others; nothing for the server.
+        """
+        uplink = Uplink(training, self.uplink, self.error_feedback, self.residual_decay)
+        return uplink, training.downlink(self.downlink, self.error_feedback, *place)
 
 
 class Training:
@@ -144,8 +138,8 @@ class Training:
         self.name = name
         self.holder = holder
         clients = matching(settings.clients, self.world.topology)
-        self.shards = settings.shards(session, len(clients))
-        num_samples = self.store.force(values.shard_samples(self.shards))
+        self.shards = session.shards(len(clients))
+        num_samples = session.shard_samples(len(clients))
         self.clients = {client: Leaf(self, client, index, num_samples[index]) for index, client in enumerate(clients)}
         task = session.task
         self.model = values.initial_model(task.model, task.dataset, self.world.streams.stream("initial model"))
@@ -192,6 +186,16 @@ class Training:
         if not any(hasattr(stage, "for_shapes") for stage in stages):
             return Pipeline(stages)
         return Pipeline(stages, self.store.force(values.tensor_shapes(task.model, task.dataset)))
+
+    def downlink(self, stages: tuple[Stage, ...], error_feedback: bool, *place: str) -> Downlink:
+        """What carries models from a device: the server, or the one that `place` names."""
+        return Downlink(
+            pipeline=self.pipeline(stages),
+            num_values=self.session.task.num_parameters,
+            error_feedback=error_feedback,
+            stream=self.world.streams.stream("downlink", self.name, *place),
+            store=self.store,
+        )
 
     def payload_bytes(self, pipeline: Pipeline, encoded: Recipe) -> int:
         """Length of a model's or an update's encoding, in closed form where there is one."""
@@ -307,7 +311,7 @@ class Leaf:
     def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""
         training = self._training
-        work = training.settings.training_work(training.session, self.num_samples)
+        work = training.session.task.training_work(training.settings.trainer, self.num_samples)
         training.sample_books.trained(self.name, self.num_samples)
         yield training.world.compute(self.name, work, workload=training.name, label=label)
         delay = training.settings.delay

@@ -41,12 +41,14 @@ class Gossip(Learners):
         consensus: how far a client moves towards its neighbours. 1 is D-PSGD; lossy codecs want less (CHOCO-SGD).
         patience: how long a client waits for its neighbours in a round; of those who are late it takes the model that it last had.
             It waits for all when left out; only a message that the network gave up is not waited for.
+        error_feedback: whether what lossy codecs drop of a model is added to what is encoded next; what they drop of a change always is.
     """
 
     graph: Annotated[Graph, GRAPHS] = field(default_factory=Links)
     codecs: tuple[Annotated[Stage, CODECS], ...] = ()
     consensus: Annotated[float, Gt(0), Le(1)] = 1.0
     patience: Duration | None = None
+    error_feedback: bool = True
 
     def __post_init__(self) -> None:
         check_pipeline("codecs", self.codecs)
@@ -117,16 +119,9 @@ class _Gossip:
         world = self._world = training.world
         clients = list(training.clients)
         weights = metropolis(settings.graph.neighbours(clients, world.topology, world.streams.stream("graph")))
-        pipeline = training.pipeline(settings.codecs)
         self._nodes = {}
         for client, leaf in training.clients.items():
-            downlink = Downlink(
-                pipeline=pipeline,
-                num_values=training.session.task.num_parameters,
-                error_feedback=settings.error_feedback,
-                stream=world.streams.stream("downlink", training.name, client),
-                store=training.store,
-            )
+            downlink = training.downlink(settings.codecs, settings.error_feedback, client)
             downlink.begin(training.model, weights[client])
             self._nodes[client] = _Node(leaf, training.model, downlink, weights[client])
         self._changed: dict[str, simpy.Event] = {client: world.env.event() for client in clients}
@@ -163,6 +158,7 @@ class _Gossip:
             update = yield from node.leaf.work(node.model, fit, number, label)
             trained = values.total(node.model, update)
             broadcast = node.downlink.broadcast(trained)
+            training.released(client, node.downlink.pipeline)
             for other in node.weights:
                 world.env.process(
                     self._tell(client, other, node.downlink.payload_bytes(other), broadcast.number, broadcast.decoded, number)

@@ -22,7 +22,7 @@ from netfl.store import Recipe
 from netfl.units import Duration
 from netfl.workloads.checks import Found, aggregator_problems, check_positive, unmatched, unreachable
 from netfl.workloads.federated import Federated, Process, Training
-from netfl.workloads.hub import Hub, Member
+from netfl.workloads.hub import Hub, Member, train
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = ["Hierarchical", "Level", "nearest_hubs"]
@@ -88,9 +88,7 @@ class Hierarchical(Federated):
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
-        return self._run(Training(self, session, name, self.server))
-
-    def _run(self, training: Training) -> Process:
+        training = Training(self, session, name, self.server)
         topology = training.world.topology
         members: dict[str, Member] = dict(training.clients)
         for level in self.levels:
@@ -99,24 +97,19 @@ class Hierarchical(Federated):
                 below.setdefault(hub, {})[member] = members[member]
             members = {hub: _Branch(self._hub(training, hub, below[hub], level), level.rounds) for hub in sorted(below)}
         server = self._hub(training, self.server, members, None)
-        training.begin()
-        for number in range(1, self.rounds + 1):
-            yield from training.wait_for_any(list(members))
-            start_s = training.world.now
-            outcome = yield from server.round(number)
-            if server.model is not training.model:
-                training.advance(server.model)
-            training.end_round(number, start_s, outcome.selected, outcome.accepted, outcome.failed)
+        return train(training, server)
 
     def _hub(self, training: Training, device: str, members: Mapping[str, Member], level: Level | None) -> Hub:
         """A hub of a level, or the server."""
         asked = len(members)
         if level is not None and level.members_per_round is not None:
             asked = min(asked, level.members_per_round)
+        place = () if level is None else (device,)
+        uplink, downlink = self.directions(training, *place)
         return Hub(
-            training, device, members, uplink=self.uplink, downlink=self.downlink, per_round=asked, asked=asked,
+            training, device, members, uplink=uplink, downlink=downlink, per_round=asked, asked=asked,
             deadline_s=None if level is None else level.deadline, selector=self.selector, aggregator=self.aggregator,
-            model=training.model, place=() if level is None else (device,),
+            model=training.model, place=place,
         )  # fmt: skip
 
 

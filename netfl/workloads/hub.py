@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from netfl.codecs import Stage
 from netfl.learning import values
 from netfl.learning.aggregators import Aggregator
 from netfl.learning.select import Selector
@@ -19,9 +18,10 @@ from netfl.workloads.known import Known
 from netfl.workloads.privacy import ClientBooks
 from netfl.workloads.secure import SecureAggregation
 from netfl.workloads.selective import FLAG_BYTES, Selective, Uploads
+from netfl.workloads.uplink import Uplink
 from netfl.world import Sending
 
-__all__ = ["Hub", "Member", "Outcome", "num_asked"]
+__all__ = ["Hub", "Member", "Outcome", "num_asked", "train"]
 
 
 class Member(Protocol):
@@ -42,12 +42,14 @@ class Outcome:
     """What became of a round.
 
     Args:
+        start_s: when its first members were set to work.
         selected: members asked.
         accepted: members whose update was aggregated.
         skipped: members that had nothing worth an upload.
         failed: members lost to the network.
     """
 
+    start_s: float
     selected: int
     accepted: int
     skipped: int
@@ -96,8 +98,8 @@ class Hub:
         training: what it belongs to.
         device: the hub.
         members: who makes updates for it, by name.
-        uplink: codecs of updates.
-        downlink: codecs of models.
+        uplink: what carries updates to it.
+        downlink: what carries models from it.
         per_round: how many updates a round aggregates at most.
         asked: how many members a round asks.
         deadline_s: a round ends after this long with the updates that it has; None waits for all.
@@ -115,8 +117,8 @@ class Hub:
         device: str,
         members: Mapping[str, Member],
         *,
-        uplink: tuple[Stage, ...],
-        downlink: tuple[Stage, ...],
+        uplink: Uplink,
+        downlink: Downlink,
         per_round: int,
         asked: int,
         deadline_s: float | None,
@@ -146,18 +148,10 @@ class Hub:
         self._place = place
         self._secure = secure
         self._uploads = None if selective is None else Uploads(selective, training.force)
-        self._uplink = training.pipeline(uplink)
-        self._feedback = training.settings.error_feedback and not self._uplink.lossless
-        self._residuals: dict[str, Recipe] = {}
+        self._uplink = uplink
+        self._downlink = downlink
         self._cohort: _Cohort | None = None
-        self._known = Known(training, device, self._uplink, {name: member.num_samples for name, member in members.items()})
-        self._downlink = Downlink(
-            pipeline=training.pipeline(downlink),
-            num_values=num_values,
-            error_feedback=training.settings.error_feedback,
-            stream=world.streams.stream("downlink", training.name, *place),
-            store=training.store,
-        )
+        self._known = Known(training, device, uplink.pipeline, {name: member.num_samples for name, member in members.items()})
         training.session.at_end(self._withdraw)
 
     def round(self, number: int) -> Generator[Any, Any, Outcome]:
@@ -176,12 +170,12 @@ class Hub:
             contributions, cohort.accepted = {}, {}
         self._withdraw()
         for member, (_, encoded) in cohort.arrivals.items():
-            self._carry(member, encoded, accepted=member in cohort.accepted)
+            self._uplink.settle(member, encoded, accepted=member in cohort.accepted)
         for member in cohort.accepted:
             self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
         if contributions:
             yield from self._aggregate(cohort, contributions, number)
-        return Outcome(selected, len(cohort.accepted), len(cohort.skipped), cohort.failed)
+        return Outcome(start_s, selected, len(cohort.accepted), len(cohort.skipped), cohort.failed)
 
     def _withdraw(self) -> None:
         """Nobody will need what the other members of the newest cohort would have made."""
@@ -250,29 +244,18 @@ class Hub:
                 cohort.failed += not cohort.closed
 
     def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
-        training, pipeline = self._training, self._uplink.at_round(number)
-        stream = self._world.streams.stream("uplink", training.name, member, number)
-        decay = training.settings.residual_decay
-        encoded = values.encode(pipeline, update, self._residuals.get(member), stream, self._feedback, decay)
-        if self._secure is None:
-            upload_bytes = training.payload_bytes(pipeline, encoded)
-        else:
-            upload_bytes = self._secure.payload_bytes(training.session.task.num_parameters, len(cohort.asked))
+        encoded, upload_bytes = self._uplink.encode(member, update, number)
+        if self._secure is not None:
+            upload_bytes = self._secure.payload_bytes(self._training.session.task.num_parameters, len(cohort.asked))
         upload_bytes += 0 if self._controls is None else self._controls.payload_bytes
-        training.released(member, pipeline)
         upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload
         if upload.delivered and not cohort.closed:
             cohort.arrivals[member] = (self._world.now, encoded)
             return
-        self._carry(member, encoded, accepted=False)
+        self._uplink.settle(member, encoded, accepted=False)
         if upload.transfer.outcome == "failed":
             cohort.failed += not cohort.closed
-
-    def _carry(self, member: str, encoded: Recipe, accepted: bool) -> None:
-        """Remember what a member adds to its next update: what the encoding lost, or all of it if it was not accepted."""
-        if self._feedback:
-            self._residuals[member] = values.residual(encoded) if accepted else values.unsent(encoded)
 
     def _send(self, cohort: _Cohort, member: str, source: str, destination: str, kind: Any, payload_bytes: int, number: int) -> Sending:
         sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, self._label(number))
@@ -302,6 +285,16 @@ class Hub:
 
     def _label(self, number: int) -> str:
         return " ".join((*self._place, f"round {number}"))
+
+
+def train(training: Training, server: Hub) -> Process:
+    """All rounds of a training whose global model is that of a hub."""
+    training.begin()
+    for number in range(1, training.settings.rounds + 1):
+        outcome = yield from server.round(number)
+        if server.model is not training.model:
+            training.advance(server.model)
+        training.end_round(number, outcome.start_s, outcome.selected, outcome.accepted, outcome.failed, outcome.skipped)
 
 
 def num_asked(per_round: int, over_selection: float) -> int:

@@ -91,7 +91,7 @@ def _at_first(training: Training, device: str, uplink: Pipeline, member: str, nu
     transfers_s = 8 * up_bytes / slowest_up + 8 * dense_bytes / slowest_down + up.latency_s + down.latency_s
     training_s = 0.0
     if member in training.clients:
-        work = training.settings.training_work(training.session, num_samples)
+        work = training.session.task.training_work(training.settings.trainer, num_samples)
         training_s = work.steps * work.step_s(world.profile(member))
     return ClientFacts(
         num_samples=num_samples,

@@ -19,7 +19,9 @@ from netfl.placement.plan import crossing_bytes
 from netfl.randomness import Stream
 from netfl.store import Recipe, Store
 from netfl.workloads.inference import Answers, node_bytes
-from netfl.workloads.requests import Requests, _Serving
+from netfl.workloads.requests import Requests
+from netfl.workloads.served_model import ServedModel
+from netfl.workloads.serving import Asked, Serving
 from netfl.workloads.session import ModelFeed, Session
 
 __all__ = ["idle_latency_s", "tail_latency_s"]
@@ -42,7 +44,7 @@ def idle_latency_s(session: Session, settings: Requests, source: str, placement:
     world_of = session.rehearse
     assert world_of is not None
     bare, _ = world_of(0, _Lengths(session.store), True)
-    alone = replace(settings, arrivals=_Once(), sources=(source,))
+    alone = replace(settings, arrivals=_Once(), sources=(source,), failover=None)
     tried = _Tried(alone, bare, "rehearsal", {source: placement})
     bare.world.env.process(tried.run())
     while not tried.ended:
@@ -68,14 +70,16 @@ def tail_latency_s(
     latencies: list[float] = []
     for number in range(1, rollouts + 1):
         tried_session, workloads = world_of(number, _Lengths(session.store), False)
-        trainings_first = sorted(workloads.items(), key=lambda item: not item[1].ends)
+        trainings_first = sorted(workloads.items(), key=lambda item: item[1].role != "training")
         tried: _Tried | None = None
         for other, workload in trainings_first:
+            if other == settings.after:
+                continue  # it is over when the requests come
             if other == name:
-                tried = _Tried(settings, tried_session, name, placements)
+                tried = _Tried(replace(settings, after=None), tried_session, name, placements)
                 process = tried.run()
             elif isinstance(workload, Requests):
-                process = _Tried(workload, tried_session, other, _planned(workload, tried_session)).run()
+                process = _Tried(replace(workload, after=None), tried_session, other, _planned(workload, tried_session)).run()
             else:
                 process = workload.start(tried_session, other)
             tried_session.world.env.process(process)
@@ -116,7 +120,7 @@ class _Lengths(Store):
             return Evaluation(accuracy=0.0, loss=0.0)
         if name == "losses":  # taken to be finite: nobody has to train to see whether training diverges
             return (0.0,) * len(wanted.arguments[0])
-        if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset"):
+        if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset", "sent_input_bytes"):
             return self._real.force(wanted)
         raise NetflError(f"planner simulate cannot foresee the load of this scenario: '{name}' depends on what is trained")
 
@@ -134,45 +138,45 @@ class _Lengths(Store):
 class _Once:
     """One arrival, at the beginning."""
 
-    def times_s(self, stream: Stream) -> Iterator[float]:
+    def times_s(self, stream: Stream, device: str = "") -> Iterator[float]:
         return iter((0.0,))
 
 
-class _Tried(_Serving):
-    """A serving workload whose placements are given and whose answers are lengths."""
+class _ForeseenModel(ServedModel):
+    """What serves, as lengths: right answers, and no weights."""
 
-    def __init__(self, settings: Requests, session: Session, name: str, placements: Mapping[str, Placement]) -> None:
-        self._placements = placements
-        self.ended: list[tuple[float, float]] = []
-        super().__init__(settings, session, name)
-
-    def _placement(self, source: str) -> Placement:
-        return self._placements[source]
-
-    def _feed(self) -> ModelFeed:
+    def feed_of(self) -> ModelFeed:
         if self.settings.model is not None and self.settings.model in self.session.feeds:
             return self.session.feeds[self.settings.model]
-        feed = ModelFeed(self.world.env, self.settings.server)
-        stream = self.world.streams.stream("initial model")
+        feed = ModelFeed(self.session.world.env, self.settings.server)
+        stream = self.session.world.streams.stream("initial model")
         feed.publish(0, values.initial_model(self.session.task.model, self.session.task.dataset, stream))
         return feed
 
-    def _message_bytes(self, version: int, nodes: set[int]) -> int:
+    def message_bytes(self, version: int, nodes: set[int]) -> int:
         profile = self.session.task.profile
         lengths = node_bytes(self.updates, profile)
         # What an entropy coder saves depends on the weights: reckoned without it.
         return sum(lengths[node] if lengths is not None else profile.nodes[node].parameter_bytes for node in nodes)
 
-    def _result(self, placement: Placement, version: int) -> Answers:
+    def answers(self, placement: Placement, version: int) -> Answers:
         key = (placement.cuts, placement.order, 0)
         if key not in self.results:
             encoded_bytes, _ = self.settings.lengths(self.session)
-            placed = placement.arranged(self.session.task.profile)
+            placed = placement.arranged(self.settings.profile(self.session))
             sizes = [crossing_bytes(placed, cut, encoded_bytes) for cut in placement.cuts]
             count = self.session.task.facts.num_test
             self.results[key] = Answers(np.ones(count, dtype=bool), np.repeat(np.array(sizes, dtype=np.int64)[:, None], count, axis=1))
         return self.results[key]
 
-    def _end(self, asked: Any, outcome: str, correct: bool | None = None) -> None:
+
+class _Tried(Serving):
+    """A serving workload whose placements are given, and whose latencies are all that is wanted."""
+
+    def __init__(self, settings: Requests, session: Session, name: str, placements: Mapping[str, Placement]) -> None:
+        super().__init__(settings, session, name, _ForeseenModel(settings, session, name), placements)
+        self.ended: list[tuple[float, float]] = []
+
+    def end(self, asked: Asked, outcome: str, correct: bool | None = None) -> None:
         del self.open[asked.number]
         self.ended.append((asked.arrival_s, self.world.now - asked.arrival_s if outcome == "answered" else float("inf")))

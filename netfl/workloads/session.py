@@ -10,13 +10,14 @@ from typing import Any
 
 import simpy
 
-from netfl.codecs import Pipeline
+from netfl.codecs import dense_bytes
 from netfl.compute import DeviceProfile, Work
 from netfl.errors import MissingExtraError, NetflError, Problem, ScenarioError
 from netfl.learning import values
 from netfl.learning.data import DataSource
 from netfl.learning.models import Model, identified
 from netfl.learning.partition import Partition
+from netfl.learning.trainer import Trainer
 from netfl.network.topology import Topology
 from netfl.placement import Profile
 from netfl.randomness import Streams
@@ -83,12 +84,13 @@ class Task:
         """Length of the flat model vector."""
         return self.profile.parameter_bytes // 4
 
-    def training_work(self, num_samples: int, epochs: int, batch_size: int, steps: int) -> Work:
+    def training_work(self, trainer: Trainer, num_samples: int) -> Work:
         """A client's local training: three times the forward pass a sample.
 
         Memory moves three times what the forward pass moves: activations for every sample, parameters once a step. It
         holds parameters, gradients and the start model, and a batch of activations with their gradients.
         """
+        epochs, steps = trainer.epochs, trainer.steps(num_samples)
         activation_bytes = sum(node.moved_bytes - node.parameter_bytes for node in self.profile.nodes)
         output_bytes = 4 * sum(node.output_values for node in self.profile.nodes)
         return Work(
@@ -96,7 +98,7 @@ class Task:
             flop=3 * self.profile.total_flop * num_samples * epochs,
             moved_bytes=3 * (activation_bytes * num_samples * epochs + self.profile.parameter_bytes * steps),
             steps=steps,
-            memory_bytes=3 * self.profile.parameter_bytes + 2 * min(batch_size, num_samples) * output_bytes,
+            memory_bytes=3 * self.profile.parameter_bytes + 2 * min(trainer.batch_size, num_samples) * output_bytes,
         )
 
 
@@ -192,6 +194,7 @@ class Session:
         self._on_progress = on_progress
         self.rehearse: Rehearse | None = None
         self.feeds: dict[str, ModelFeed] = {}
+        self.processes: Mapping[str, simpy.Event] = {}
         self.stopped = world.env.event()
         self._at_end: list[Callable[[], None]] = []
 
@@ -204,9 +207,21 @@ class Session:
     @property
     def dense_bytes(self) -> int:
         """Length of the task's model as a message of float32."""
-        length = Pipeline(()).encoded_bytes(self.task.num_parameters)
-        assert length is not None
-        return length
+        return dense_bytes(self.task.num_parameters)
+
+    def shards(self, num_clients: int) -> Recipe:
+        """Who has which training samples, when they are dealt to so many clients."""
+        return values.shards(self.task.dataset, self.task.partition, num_clients, self.world.streams.stream("partition"))
+
+    def shard_samples(self, num_clients: int) -> list[int]:
+        """How many samples each of so many clients has.
+
+        Raises:
+            NetflError: the data cannot be dealt so.
+            ValueError: the same, said by a partition.
+        """
+        found: list[int] = self.store.force(values.shard_samples(self.shards(num_clients)))
+        return found
 
     def at_end(self, close: Callable[[], None]) -> None:
         """Have something called when the run has ended, before the world closes its books."""

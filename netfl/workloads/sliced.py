@@ -27,7 +27,7 @@ from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.trace import Workload as WorkloadRow
 from netfl.units import Duration, Size
-from netfl.workloads.checks import missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import dealing_problems, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.workloads.sliced_batches import Batches, Plan, Wire, carry
 from netfl.workloads.sliced_rehearsal import Rehearsals, Spent, apart
@@ -125,10 +125,9 @@ class Sliced:
         except (NetflError, ValueError) as error:
             yield ("slices",), str(error)
             return
-        try:
-            session.store.force(values.shard_samples(self._shards(session, len(clients))))
-        except (NetflError, ValueError) as error:
-            yield (), f"the data cannot be dealt to {len(clients)} clients: {error}"
+        undealt = list(dealing_problems(len(clients), session))
+        if undealt:
+            yield from undealt
             return
         plan = self._plan(sliced)
         need = {role: plan.memory_bytes(role, self.trainer.batch_size) for role in plan.roles}
@@ -156,9 +155,6 @@ class Sliced:
     def _slicing(self, session: Session) -> Recipe:
         return recipes.slicing(session.task.model, session.task.dataset, self.partitioner, self.slices)
 
-    def _shards(self, session: Session, num_clients: int) -> Recipe:
-        return values.shards(session.task.dataset, session.task.partition, num_clients, session.world.streams.stream("partition"))
-
     def _plan(self, sliced: Slicing) -> Plan:
         wire = Wire(self.server if self.relay else None, self.envelope, self.seal)
         return Plan(schedule(sliced.net, sliced.roles, self.partial_sums), wire, self.depth)
@@ -175,8 +171,8 @@ class _Crowd:
         self.name = name
         self.clients = matching(settings.clients, self.world.topology)
         self.index = {client: index for index, client in enumerate(self.clients)}
-        self.shards = settings._shards(session, len(self.clients))
-        self.num_samples = self.store.force(values.shard_samples(self.shards))
+        self.shards = session.shards(len(self.clients))
+        self.num_samples = session.shard_samples(len(self.clients))
         self.slices = settings._slicing(session)
         self.sliced: Slicing = self.store.force(self.slices)
         self.plan = settings._plan(self.sliced)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -11,13 +11,13 @@ import simpy
 from annotated_types import Ge
 
 from netfl.compute import Work
-from netfl.errors import NetflError, RunError
+from netfl.errors import RunError
 from netfl.learning import values
 from netfl.learning.trainer import TRAINERS, Trainer
 from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.units import Size
-from netfl.workloads.checks import missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import Found, dealing_problems, learner_problems, server_problems, shortened
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.workloads.sliced_batches import Wire, carry
 from netfl.world import Message, World
@@ -25,7 +25,6 @@ from netfl.world import Message, World
 __all__ = ["Centralised", "Standalone"]
 
 Process = Generator[Any, Any, Any]
-Problems = Iterator[tuple[tuple[str | int, ...], str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +49,20 @@ class Centralised:
     sample: Size | None = None
     evaluate_every: Annotated[int, Ge(1)] = 1
 
-    def problems(self, setting: Setting) -> Problems:
+    def problems(self, setting: Setting) -> Found:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
-        yield from _crowd_problems(self.clients, setting)
-        yield from missing_device("server", self.server, setting)
-        clients = matching(self.clients, setting.topology)
-        if self.server in clients:
-            yield ("clients",), f"the server '{self.server}' cannot be its own client"
-        yield from unreachable("server", clients, self.server, setting)
+        yield from learner_problems(self.clients, setting)
+        yield from server_problems(self.server, self.clients, setting)
 
-    def model_problems(self, session: Session) -> Problems:
+    def model_problems(self, session: Session) -> Found:
         """What shows only once data and model are there: shards that cannot be dealt, a server that is too small."""
-        yield from _dealing_problems(self.clients, session)
-        yield from _memory_problems([self.server], _training(session, self.trainer, _num_train(session, self.clients)), session, "server")
+        num_clients = len(matching(self.clients, session.world.topology))
+        undealt = list(dealing_problems(num_clients, session))
+        if undealt:
+            yield from undealt
+            return
+        work = session.task.training_work(self.trainer, sum(session.shard_samples(num_clients)))
+        yield from _memory_problems([self.server], work, session, "server")
 
     role: ClassVar = "training"
 
@@ -83,14 +83,14 @@ class Centralised:
         session.feeds[name].publish(0, model)
         session.reached(_measured(session, name, 0, [model]))
         sample_bytes = math.prod(task.facts.sample_shape) + 1 if self.sample is None else self.sample
-        samples = session.store.force(values.shard_samples(_shards(session, len(clients))))
+        samples = session.shard_samples(len(clients))
         sent = []
         for client, count in zip(clients, samples, strict=True):
             message = Message(kind="update", payload_bytes=count * sample_bytes, workload=name, label="data")
             sent.append(world.env.process(carry(world, Wire(None, 0, 0.0), client, self.server, message)))
         start_s = world.now
         yield world.env.all_of(sent)
-        work = _training(session, self.trainer, sum(samples))
+        work = session.task.training_work(self.trainer, sum(samples))
         for epoch in range(1, self.epochs + 1):
             yield from _until(world, self.server, world.compute(self.server, work, workload=name, label=f"epoch {epoch}"), name)
             stream = world.streams.stream("fit", name, epoch)
@@ -118,19 +118,19 @@ class Standalone:
     clients: tuple[str, ...] = ()
     evaluate_every: Annotated[int, Ge(1)] = 1
 
-    def problems(self, setting: Setting) -> Problems:
+    def problems(self, setting: Setting) -> Found:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
-        yield from _crowd_problems(self.clients, setting)
+        yield from learner_problems(self.clients, setting)
         mine = [name for name, workload in setting.workloads.items() if workload is self]
         for name, workload in setting.workloads.items():
             if getattr(workload, "role", None) == "serving" and getattr(workload, "model", None) in mine:
                 yield (), f"standalone training has no global model, which '{name}' would serve"
 
-    def model_problems(self, session: Session) -> Problems:
+    def model_problems(self, session: Session) -> Found:
         """What shows only once data and model are there: shards that cannot be dealt, devices too small to train."""
-        yield from _dealing_problems(self.clients, session)
         clients = matching(self.clients, session.world.topology)
-        yield from _memory_problems(clients, _training(session, self.trainer, self.trainer.batch_size), session, "clients")
+        yield from dealing_problems(len(clients), session)
+        yield from _memory_problems(clients, session.task.training_work(self.trainer, self.trainer.batch_size), session, "clients")
 
     role: ClassVar = "training"
 
@@ -147,14 +147,16 @@ class Standalone:
         world, task, clients = session.world, session.task, matching(self.clients, session.world.topology)
         initial = values.initial_model(task.model, task.dataset, world.streams.stream("initial model"))
         models = [initial for _ in clients]
-        shards = _shards(session, len(clients))
-        samples = session.store.force(values.shard_samples(shards))
+        shards = session.shards(len(clients))
+        samples = session.shard_samples(len(clients))
         session.reached(_measured(session, name, 0, [initial]))
         for epoch in range(1, self.epochs + 1):
             start_s = world.now
             done = []
             for index, client in enumerate(clients):
-                computing = world.compute(client, _training(session, self.trainer, samples[index]), workload=name, label=f"epoch {epoch}")
+                computing = world.compute(
+                    client, session.task.training_work(self.trainer, samples[index]), workload=name, label=f"epoch {epoch}"
+                )
                 done.append(world.env.process(_until(world, client, computing, name)))
                 stream = world.streams.stream("fit", name, client, epoch)
                 fitted = values.fit(self.trainer, task.model, models[index], task.dataset, (shards, index), stream)
@@ -165,44 +167,13 @@ class Standalone:
                 session.report(name, epoch, self.epochs, _measured(session, name, epoch, models))
 
 
-def _crowd_problems(patterns: tuple[str, ...], setting: Setting) -> Problems:
-    if not setting.has_task:
-        yield (), "training needs `data` and `model` in the scenario"
-    yield from unmatched("clients", patterns, setting)
-    if not matching(patterns, setting.topology):
-        yield ("clients",), "no device matches: training has no clients"
-
-
-def _dealing_problems(patterns: tuple[str, ...], session: Session) -> Problems:
-    count = len(matching(patterns, session.world.topology))
-    try:
-        session.store.force(values.shard_samples(_shards(session, count)))
-    except (NetflError, ValueError) as error:
-        yield (), f"the data cannot be dealt to {count} clients: {error}"
-
-
-def _memory_problems(devices: Sequence[str], work: Work, session: Session, setting_name: str) -> Problems:
+def _memory_problems(devices: Sequence[str], work: Work, session: Session, setting_name: str) -> Found:
     found = [
         f"training needs {work.memory_bytes:,} bytes of memory on '{device}', which has {session.world.profile(device).memory_bytes:,}"
         for device in devices
         if work.memory_bytes > session.world.profile(device).memory_bytes
     ]
     yield from shortened((setting_name,), found)
-
-
-def _shards(session: Session, num_clients: int) -> Recipe:
-    return values.shards(session.task.dataset, session.task.partition, num_clients, session.world.streams.stream("partition"))
-
-
-def _num_train(session: Session, patterns: tuple[str, ...]) -> int:
-    try:
-        return sum(session.store.force(values.shard_samples(_shards(session, len(matching(patterns, session.world.topology))))))
-    except (NetflError, ValueError):
-        return 1
-
-
-def _training(session: Session, trainer: Trainer, num_samples: int) -> Work:
-    return session.task.training_work(num_samples, trainer.epochs, trainer.batch_size, trainer.steps(num_samples))
 
 
 def _until(world: World, device: str, event: simpy.Event, workload: str) -> Process:

@@ -10,13 +10,13 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from netfl.codecs import Pipeline
+from netfl.codecs import dense_bytes
 from netfl.compute import Work
 from netfl.learning import values
 from netfl.parts import nearest
 from netfl.placement import Profile
 from netfl.store import Recipe
-from netfl.workloads.checks import Found, missing_device, shortened, unreachable
+from netfl.workloads.checks import Found, dealing_problems, server_problems, shortened
 from netfl.workloads.federated import Learners, Process, Training
 from netfl.workloads.session import Session, Setting, matching
 
@@ -48,11 +48,7 @@ class SplitLearning(Learners):
     def problems(self, setting: Setting) -> Found:
         """See `Workload`."""
         yield from super().problems(setting)
-        yield from missing_device("server", self.server, setting)
-        clients = matching(self.clients, setting.topology)
-        if self.server in clients:
-            yield ("clients",), f"the server '{self.server}' cannot be its own client"
-        yield from unreachable("server", clients, self.server, setting)
+        yield from server_problems(self.server, self.clients, setting)
         if getattr(self.trainer, "clip_norm", None) is not None:
             yield ("trainer", "clip_norm"), "neither side of the cut knows the norm of the whole gradient: split learning cannot clip it"
 
@@ -75,7 +71,11 @@ class SplitLearning(Learners):
         if self.last is not None and last == len(profile.nodes):
             yield ("last",), "is the model's last node: nothing is left for the client; leave it out"
         clients = matching(self.clients, session.world.topology)
-        samples = session.store.force(values.shard_samples(self.shards(session, len(clients))))
+        undealt = list(dealing_problems(len(clients), session))
+        if undealt:
+            yield from undealt
+            return
+        samples = session.shard_samples(len(clients))
         found = []
         for device, num_samples in [*zip(clients, samples, strict=True), (self.server, max(samples))]:
             need = max(
@@ -126,9 +126,11 @@ class SplitLearning(Learners):
             yield handing
             if not handing.delivered:
                 return False
+        steps: dict[int, list[tuple[tuple[bool, Work], int | None]]] = {}
         for batch in self._batches(training.clients[client].num_samples):
-            crossings = self._crossings(profile, batch)
-            for (at_server, work), payload_bytes in zip(self._batch(profile, batch), [*crossings, None], strict=True):
+            if batch not in steps:
+                steps[batch] = list(zip(self._batch(profile, batch), [*self._crossings(profile, batch), None], strict=True))
+            for (at_server, work), payload_bytes in steps[batch]:
                 device = self.server if at_server else client
                 yield world.compute(device, work, workload=training.name, label=label)
                 if payload_bytes is not None:
@@ -152,7 +154,7 @@ class SplitLearning(Learners):
         """Length of the client's layers as a message."""
         first, last = self._cuts(profile)
         held = profile.piece_parameter_bytes(0, first) + profile.piece_parameter_bytes(last, len(profile.nodes))
-        return _message_bytes(held)
+        return dense_bytes(held // 4)
 
     def _crossings(self, profile: Profile, batch: int) -> list[int]:
         """Lengths of the messages of one mini-batch, in order."""
@@ -174,16 +176,9 @@ class SplitLearning(Learners):
         return [(at_server, _piece_work(profile, piece, passes, batch)) for at_server, piece, passes in parts]
 
 
-def _message_bytes(num_bytes: int) -> int:
-    """Length of so many bytes of float32 as a message."""
-    length = Pipeline(()).encoded_bytes(num_bytes // 4)
-    assert length is not None
-    return length
-
-
 def _crossing_bytes(profile: Profile, cut: int, batch: int) -> int:
     """Length of what crosses a cut for a mini-batch."""
-    return _message_bytes(4 * batch * sum(profile.nodes[profile.index[name]].output_values for name in profile.crossing(cut)))
+    return dense_bytes(batch * sum(profile.nodes[profile.index[name]].output_values for name in profile.crossing(cut)))
 
 
 def _piece_work(profile: Profile, piece: tuple[int, int], passes: int, batch: int) -> Work:

@@ -16,7 +16,7 @@ from netfl.learning.select import SELECTORS, Selector, Uniform
 from netfl.units import Duration
 from netfl.workloads.checks import Found, aggregator_problems, check_positive
 from netfl.workloads.federated import Federated, Process, Training
-from netfl.workloads.hub import Hub, num_asked
+from netfl.workloads.hub import Hub, num_asked, train
 from netfl.workloads.secure import SecureAggregation
 from netfl.workloads.selective import Selective
 from netfl.workloads.session import Session, Setting, matching
@@ -74,19 +74,11 @@ class Synchronous(Federated):
 
     def start(self, session: Session, name: str) -> Process:
         """The process of the whole training."""
-        return self._run(Training(self, session, name, self.server))
-
-    def _run(self, training: Training) -> Process:
+        training = Training(self, session, name, self.server)
+        uplink, downlink = self.directions(training)
         server = Hub(
-            training, self.server, training.clients, uplink=self.uplink, downlink=self.downlink, per_round=self.clients_per_round,
+            training, self.server, training.clients, uplink=uplink, downlink=downlink, per_round=self.clients_per_round,
             asked=num_asked(self.clients_per_round, self.over_selection), deadline_s=self.deadline, selector=self.selector,
             aggregator=self.aggregator, model=training.model, selective=self.selective, secure=self.secure_aggregation,
         )  # fmt: skip
-        training.begin()
-        for number in range(1, self.rounds + 1):
-            yield from training.wait_for_any(list(training.clients))
-            start_s = training.world.now
-            outcome = yield from server.round(number)
-            if server.model is not training.model:
-                training.advance(server.model)
-            training.end_round(number, start_s, outcome.selected, outcome.accepted, outcome.failed, outcome.skipped)
+        return train(training, server)

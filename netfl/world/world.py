@@ -15,7 +15,7 @@ import simpy
 from netfl.compute import DeviceProfile, Job, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
-from netfl.network.outages import ALWAYS_UP, Timeline
+from netfl.network.timelines import Timelines
 from netfl.network.topology import Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
@@ -96,10 +96,12 @@ class World:
         self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._timelines = {} if always_up else _timelines(topology, streams)
+        self._timelines = Timelines(Topology(()) if always_up else topology, streams)
         self._supplies = {} if always_up else _supplies(self.env, topology, profiles, self._timelines)
-        self._timelines |= self._supplies
         fabric = Fabric(self.env, topology, self._timelines)
+        for name, supply in self._supplies.items():
+            self._timelines.put(name, supply)
+            fabric.follow(supply)
         self._transport = transport.connect(self.env, fabric, topology, streams)
         self._profiles = {name: profiles[name] for name in topology.sites}
         # Of the devices that have ever computed.
@@ -115,6 +117,8 @@ class World:
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
         self._bytes_down: defaultdict[str, int] = defaultdict(int)
         self._storage_bytes: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        # Of the devices for whose memory somebody waits.
+        self._freed: dict[str, simpy.Event] = {}
 
     @property
     def now(self) -> float:
@@ -141,12 +145,12 @@ class World:
         computing = Computing(self.env, job)
 
         def ended(_: simpy.Event) -> None:
-            self.trace.append(
-                Computation(
-                    device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
-                    queued_s=job.queued_s, start_s=job.start_s, end_s=job.end_s, busy_s=job.busy_s,
-                )
-            )  # fmt: skip
+            # The fields of a `Computation`, in their order.
+            self.trace.append_values(
+                Computation, (device, workload, work.kind, label, work.flop, job.queued_s, job.start_s, job.end_s, job.busy_s)
+            )
+            if self._freed:
+                self._memory_changed(device)
             computing.succeed(computing)
 
         job.done.callbacks.append(ended)
@@ -168,12 +172,12 @@ class World:
 
     def is_up(self, device: str) -> bool:
         """Whether a device is up now."""
-        return self._timelines.get(device, ALWAYS_UP).up_at(self.now)
+        return self._timelines.get(device).up_at(self.now)
 
     def next_change_s(self, device: str) -> float:
         """When a device next goes down or comes back; infinity if never. Of a device whose battery holds out: an instant before which it does not."""
         supply = self._supplies.get(device)
-        return self._timelines.get(device, ALWAYS_UP).next_change_s(self.now) if supply is None else supply.earliest_change_s()
+        return self._timelines.get(device).next_change_s(self.now) if supply is None else supply.earliest_change_s()
 
     def profile(self, device: str) -> DeviceProfile:
         """What a device can compute."""
@@ -186,6 +190,22 @@ class World:
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
         self._storage_bytes[device][name] = num_bytes
+        if self._freed:
+            self._memory_changed(device)
+
+    def free_bytes(self, device: str) -> int:
+        """Memory of a device beside what it stores and what work that has begun there holds; below 0 where that is too much already."""
+        processor = self._processors.get(device)
+        held_bytes = 0 if processor is None else processor.memory_bytes
+        return self._profiles[device].memory_bytes - sum(self._storage_bytes[device].values()) - held_bytes
+
+    def memory_changed(self, device: str) -> simpy.Event:
+        """Succeeds when work on a device has ended, or when it stores something else."""
+        return self._freed.setdefault(device, self.env.event())
+
+    def _memory_changed(self, device: str) -> None:
+        if device in self._freed:
+            self._freed.pop(device).succeed()
 
     def next_change_of_s(self, route: Route) -> float:
         """When a site or link on a route next goes down or comes back; infinity if never. Of batteries, an instant before which they cannot decide
@@ -195,12 +215,12 @@ class World:
             return self.now
         links = [hop.link.name for hop in route.hops]
         changes = [self.next_change_s(name) for name in route.devices]
-        return min(*changes, *(self._timelines.get(name, ALWAYS_UP).next_change_s(self.now) for name in links), math.inf)
+        return min(*changes, *(self._timelines.get(name).next_change_s(self.now) for name in links), math.inf)
 
     def all_up(self, route: Route) -> bool:
         """Whether all sites and links on a route are up now."""
         names = [*route.devices, *(hop.link.name for hop in route.hops)]
-        return all(self._timelines.get(name, ALWAYS_UP).up_at(self.now) for name in names)
+        return all(self._timelines.get(name).up_at(self.now) for name in names)
 
     # --- what was rehearsed elsewhere ---------------------------------------------------------------------------------------
 
@@ -275,7 +295,7 @@ class World:
     def _processor(self, device: str) -> Processor:
         processor = self._processors.get(device)
         if processor is None:
-            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
+            uptime, supply = self._timelines.get(device), self._supplies.get(device)
             announce = None if supply is None else supply.computes
             processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
             if supply is not None:
@@ -329,9 +349,9 @@ class World:
     def _record_outages(self) -> None:
         rows = [
             Outage(element=name, element_kind="device" if name in self.topology.sites else "link", start_s=start, end_s=end)
-            for name, timeline in self._timelines.items()
+            for name in self._timelines.with_outages()
             if name not in self._supplies
-            for start, end in timeline.down_intervals(self.now)
+            for start, end in self._timelines.down_intervals(name, self.now)
         ]
         rows += [
             Outage(element=name, element_kind="device", start_s=start, end_s=end, reason=reason)
@@ -404,9 +424,7 @@ def _radio_powers(link: Link, forward: bool) -> tuple[float, float]:
     return (link.transmit_w, link.b_receive_w) if forward else (link.b_transmit_w, link.receive_w)
 
 
-def _supplies(
-    env: simpy.Environment, topology: Topology, profiles: Mapping[str, DeviceProfile], timelines: Mapping[str, Timeline]
-) -> dict[str, Supply]:
+def _supplies(env: simpy.Environment, topology: Topology, profiles: Mapping[str, DeviceProfile], timelines: Timelines) -> dict[str, Supply]:
     """The availability of every device with a battery."""
     batteries = {name: site.battery for name, site in topology.sites.items() if site.battery is not None}
     if not batteries:
@@ -425,17 +443,5 @@ def _supplies(
         profile = profiles[name]
         most_w = (profile.busy_w + radios_w[name]) * (1 + 1e-9)
         draw = Draw(profile.idle_w, profile.busy_w - profile.idle_w, most_w)
-        supplies[name] = Supply(env, name, battery, draw, timelines.get(name, ALWAYS_UP))
+        supplies[name] = Supply(env, name, battery, draw, timelines.get(name))
     return supplies
-
-
-def _timelines(topology: Topology, streams: Streams) -> dict[str, Timeline]:
-    """The on/off timeline of every device and link that has outages; names of the two are distinct."""
-    timelines: dict[str, Timeline] = {}
-    for name, site in topology.sites.items():
-        if site.outages is not None:
-            timelines[name] = site.outages.timeline(streams.stream("outages", "device", name))
-    for name, link in topology.links.items():
-        if link.outages is not None:
-            timelines[name] = link.outages.timeline(streams.stream("outages", "link", name))
-    return timelines

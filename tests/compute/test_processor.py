@@ -88,6 +88,41 @@ def test_two_trainings_take_turns() -> None:
     assert [job.end_s for job in jobs] == [5.0, 4.0]
 
 
+def test_higher_priority_goes_before_all_that_waits_and_cuts_no_step_short() -> None:
+    # Training: 5 steps of 1 s from 0. Two requests of 0.5 s each at 0.2 and 0.4, one of priority 1 at 0.6: the step ends at 1, then the
+    # one of priority 1, to 1.5; then the others in their order, to 2 and 2.5; training goes on to 6.5.
+    plain, urgent = Work(kind="inference", flop=50), Work(kind="inference", flop=50, priority=1)
+    jobs, _ = timeline([(0.0, Work(kind="training", flop=50, steps=5)), (0.2, plain), (0.4, plain), (0.6, urgent)])
+    assert [job.end_s for job in jobs] == [6.5, 2.0, 2.5, 1.5]
+
+
+def test_trainings_wait_for_all_requests_of_higher_priority() -> None:
+    # Two trainings of 3 steps of 1 s at 0 and 0.3, requests of 0.5 s at 0.1, 0.2 and 1.6. The first step ends at 1; the requests run to 1.5, 2
+    # and 2.5, the last one before both trainings; these take turns from then on: the second ends its steps at 3.5, 5.5, 7.5, the first at 4.5, 6.5.
+    training, urgent = Work(kind="training", flop=30, steps=3), Work(kind="inference", flop=50, priority=1)
+    jobs, _ = timeline([(0.0, training), (0.1, urgent), (0.2, urgent), (0.3, training), (1.6, urgent)])
+    assert [job.end_s for job in jobs] == [6.5, 1.5, 2.0, 7.5, 2.5]
+
+
+def test_lower_priority_waits_until_nothing_else_does() -> None:
+    # A request of priority -1 waits for all of the training of 5 s that came before it, and for a plain request that came after it.
+    jobs, _ = timeline(
+        [
+            (0.0, Work(kind="training", flop=50, steps=5)),
+            (0.5, Work(kind="inference", flop=50, priority=-1)),
+            (4.5, Work(kind="inference", flop=100)),
+        ]
+    )
+    assert [job.end_s for job in jobs] == [5.0, 6.5, 6.0]
+
+
+def test_so_many_in_one_call_pay_its_overhead_once() -> None:
+    # 1 s overhead + 3 x 2 s, whether the seconds are counted or come from the roofline.
+    assert Work(kind="inference", flop=200).times(3).step_s(profile(overhead_s=1.0)) == 7.0
+    assert Work(kind="inference", flop=1, counted_s=2.0, memory_bytes=5).times(3).step_s(profile(overhead_s=1.0)) == 7.0
+    assert Work(kind="inference", flop=1, memory_bytes=5).times(3).memory_bytes == 15
+
+
 def test_work_stands_still_while_the_device_is_down() -> None:
     # 5 steps of 1 s from 0, down from 2.5 to 10: 2.5 s are left at 10. A request at 6 waits for the step in progress (to 10.5).
     jobs, processor = timeline(

@@ -109,3 +109,11 @@ def test_patience_bounds_a_round() -> None:
 def test_graphs_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
         run(gossip(**settings))
+
+
+def test_what_private_codecs_release_to_neighbours_is_written_down(tmp_path: Path) -> None:
+    """A model a round and client, to all neighbours the same bytes: two rounds are two releases of every value."""
+    run(gossip(rounds=2, codecs=[{"kind": "laplace", "clip": 1.0, "epsilon": 3.0}]), output=tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / "run.db") as trace:
+        rows = trace.execute("SELECT epsilon, rounds, released = num_values FROM releases").fetchall()
+    assert rows == [(3.0, 2, 1)]

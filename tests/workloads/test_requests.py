@@ -12,7 +12,7 @@ from netfl import run
 from netfl.errors import ScenarioError
 from netfl.scenario import load
 from netfl.scenario.build import prepare
-from netfl.workloads.requests import path_of
+from netfl.workloads.serving_path import path_of
 from tests.workloads.small import serving_only, small
 
 
