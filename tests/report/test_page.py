@@ -252,5 +252,5 @@ def test_points_of_a_sweep_are_means_over_replicates() -> None:
     assert slow["numbers"][1] is None
     assert "1 of 5 runs have not finished" in page
     # t(0.975, 1) = 12.706; two values 2 apart: s = sqrt(2), half the interval 12.706 * sqrt(2) / sqrt(2).
-    assert "± <data value=\"12.706" in page
+    assert '± <data value="12.706' in page
     assert "12.7 s" in page
