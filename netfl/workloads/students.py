@@ -35,7 +35,7 @@ from netfl.workloads.cooperative_values import (
 from netfl.workloads.inference import Answers
 from netfl.workloads.session import Session
 
-__all__ = ["TRUNKS", "Students"]
+__all__ = ["TRUNKS", "Students", "placement_of"]
 
 TRUNKS = Family("models", {kind: path for kind, path in MODELS.builtin.items() if kind != "pruned"})
 """Models that can be a student: what a pruned one is, only its own server can say."""
@@ -100,7 +100,7 @@ class Students:
         team = StudentTeam(student=self.student, groups=groups, side=(height, width))
         for cluster in clusters:
             try:
-                check_memory(_placement(session, team, cluster, self.inputs == "everywhere"), cluster.tiers)
+                check_memory(placement_of(session, team, cluster, self.inputs == "everywhere"), cluster.tiers)
             except NetflError as error:
                 yield (), f"for '{cluster.source}': {error}"
 
@@ -109,7 +109,15 @@ class Students:
         return _Team(self, session, name, model, activations)
 
 
-def _placement(session: Session, team: StudentTeam, cluster: Cluster, has_inputs: bool) -> StagedPlacement:
+def placement_of(session: Session, team: StudentTeam, cluster: Cluster, has_inputs: bool) -> StagedPlacement:
+    """What each device of a cluster computes and sends for a team.
+
+    Args:
+        session: of the run.
+        team: one student a worker.
+        cluster: the devices.
+        has_inputs: whether every worker has the sample already.
+    """
     task = session.task
     profiles = [session.store.force(student_profile(team, place, task.dataset)) for place in range(len(team.groups))]
     width, classes, count = sum(map(len, team.groups)), task.facts.num_classes, len(team.groups)
@@ -169,7 +177,7 @@ class _Team:
     def placement(self, cluster: Cluster) -> StagedPlacement:
         """See `Answering.placement`."""
         team, _ = self.trained(len(cluster.workers))
-        placement = _placement(self.session, team, cluster, self.has_inputs)
+        placement = placement_of(self.session, team, cluster, self.has_inputs)
         check_memory(placement, cluster.tiers)
         return placement
 

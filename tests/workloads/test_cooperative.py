@@ -9,10 +9,13 @@ import pytest
 
 from netfl import run
 from netfl.errors import ScenarioError
+from netfl.learning.students import StudentTeam
 from netfl.placement.stages import estimate_stages
 from netfl.scenario import load
 from netfl.scenario.build import prepare
 from netfl.store import Store
+from netfl.workloads.shared_layers import FilterSplit
+from netfl.workloads.students import placement_of as students_placement
 from tests.workloads.small import small
 
 STORE = Store()
@@ -177,6 +180,25 @@ def test_rows_are_in_proportion_to_speed() -> None:
     _, answering, cluster = session_of(found)
     # A row each: of 4 rows after the first pooling 0-2 and 1-3, of 8 before it 0-5 and 2-7, and of the sample 0-6 and 1-7.
     assert answering.placement(cluster).described == "node-1:rows 0-7+join gateway:rows 1-8"
+
+
+def test_students_answer_more_than_ten_times_as_fast_as_split_filters() -> None:
+    """In scenarios/nonn.yaml: two nodes 20 ms and 1 Mbit/s apart. Nothing is trained for that: every student gets half of the filters."""
+    scenarios = Path(__file__).parents[2] / "scenarios"
+    bench = prepare(load(scenarios / "nonn.yaml"), STORE)
+    session, workload = bench.session(None), bench.loaded.scenario.workloads["serving"]
+    cluster = workload.clusters(session)[0]
+    team = StudentTeam(student=workload.placement.student, groups=(tuple(range(64)), tuple(range(64, 128))), side=(2, 2))
+    students, filters = students_placement(session, team, cluster, False), FilterSplit().placement(session, cluster)
+    took = [estimate_stages(placement, cluster.tiers, cluster.ways, lambda count: 4 * count + 4, 44) for placement in (students, filters)]
+    assert took[1].at_least_s > 10 * took[0].at_most_s
+    assert filters.sent_bytes(lambda count: 4 * count + 4) > 250 * students.sent_bytes(lambda count: 4 * count + 4)
+    # A twentieth of the network's operations and of its parameters, on each node.
+    profile = session.task.profile
+    for device in ("node-1", "node-2"):
+        flop = sum(share.flop for stage in students.stages for share in stage.shares if share.device == device)
+        assert 20 * flop < profile.total_flop
+        assert 20 * dict(students.parameter_bytes)[device] < profile.parameter_bytes
 
 
 def test_codecs_work_on_what_crosses() -> None:
