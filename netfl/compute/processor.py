@@ -68,6 +68,7 @@ class Processor:
         announce: called with whether there is work, when that changes; None for nobody.
         memory_bytes: what work that has begun and not ended holds.
         peak_memory_bytes: the most that this ever was.
+        most_waiting: the most jobs that ever waited at once, the one at work not counted.
     """
 
     __slots__ = (
@@ -88,12 +89,18 @@ class Processor:
         self._stint = 0
         self._finished_s = 0.0
         self.memory_bytes = 0
+        self.most_waiting = 0
+        self._waiting_s = 0.0
+        self._counted_s = 0.0
         self.peak_memory_bytes = 0
 
     def submit(self, work: Work) -> Job:
         """Queue the work; `job.done` succeeds with the job when it ends."""
         job = Job(work, work.step_s(self.profile), self._env.now, self._env.event())
+        self._count_waiting()
         self._enqueue(job)
+        if len(self._queue) > self.most_waiting + 1:
+            self.most_waiting = len(self._queue) - 1
         if len(self._queue) == 1:
             self._begin()
             if self._announce is not None:
@@ -112,6 +119,17 @@ class Processor:
         if not self._queue:
             return self._finished_s
         return self._finished_s + self._steps_ended(at_least=0) * self._queue[0].step_s
+
+    def waiting_s(self) -> float:
+        """How long jobs have waited so far, added up over the jobs, the one at work not counted."""
+        self._count_waiting()
+        return self._waiting_s
+
+    def _count_waiting(self) -> None:
+        now = self._env.now
+        if len(self._queue) > 1:
+            self._waiting_s += (len(self._queue) - 1) * (now - self._counted_s)
+        self._counted_s = now
 
     def recheck(self) -> None:
         """When it is up is not what was foreseen: the stint in progress ends at another time."""
@@ -180,6 +198,7 @@ class Processor:
         timer.callbacks.append(ended)
 
     def _stint_ended(self) -> None:
+        self._count_waiting()
         job = self._queue.popleft()
         job.steps_left -= self._stint_steps
         self._finished_s += self._stint_steps * job.step_s

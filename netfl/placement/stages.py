@@ -251,6 +251,11 @@ class Portion:
     operations: tuple[tuple[float, float], ...] = ()
     activation_bytes: int = 0
 
+    @property
+    def flop(self) -> float:
+        """Of all operations."""
+        return math.fsum(flop for flop, _ in self.operations)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Portions:

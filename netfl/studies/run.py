@@ -222,6 +222,8 @@ def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None,
         "reused_clients": bench.store.reused,
         "speculated_clients": bench.store.speculated,
     }
+    if session.planner_s:
+        found["work"]["planner_s"] = dict(session.planner_s)
     found = {key: found[key] for key in _ordered(found)}
     trace.close()
     if folder:

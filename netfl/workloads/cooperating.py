@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -12,8 +14,10 @@ from netfl.codecs import Pipeline, dense_bytes
 from netfl.compute import Work
 from netfl.errors import CodecError, RunError
 from netfl.learning import values
+from netfl.placement.profile import VALUE_BYTES
 from netfl.placement.stages import Cluster, Crossing, Share, StagedPlacement, share_s
 from netfl.trace import Request
+from netfl.workloads.cooperation import Answering
 from netfl.workloads.inference import Answers
 from netfl.workloads.session import Session
 from netfl.world import Message
@@ -79,38 +83,81 @@ class Cooperating:
         self.world = session.world
         self.name = name
         self.deadline_s = float("inf") if settings.deadline is None else settings.deadline
-        task, streams = session.task, session.world.streams
-        start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
-        update = values.fit(settings.pretrained, task.model, start, task.dataset, None, streams.stream("pretrain", name))
-        self.answering = settings.placement.answering(session, name, values.total(start, update), Pipeline(settings.activations))
-        self.reply_bytes = dense_bytes(task.facts.num_classes)
+        self.feed = None if settings.model is None else session.feeds[settings.model]
+        if self.feed is not None:
+            self.feed.is_read = True
+        self.version = 0
+        self.reply_bytes = dense_bytes(session.task.facts.num_classes)
         self.plans: dict[str, _Plan] = {}
         self.results: dict[tuple[str, tuple[bool, ...]], Answers] = {}
         self.requests = 0
         self.open: dict[int, _UnderWay] = {}
 
     def run(self) -> Process:
-        """The process that starts everything else."""
-        for cluster in self.settings.clusters(self.session):
-            plan = self.plans[cluster.source] = _plan_of(cluster, self.answering.placement(cluster))
-            for device, count in plan.placement.parameter_bytes:
-                self.world.keep(device, self.name, count)
-        for source in self.plans:
-            self.world.env.process(self._ask(source))
+        """The process of the whole workload."""
+        if self.settings.model is not None:
+            yield self.session.processes[self.settings.model]
+        self.begin()
+        yield from self._install()
         self.session.at_end(self.close)
-        yield self.world.env.event()
+        yield self.world.env.all_of([self.world.env.process(self._ask(source)) for source in self.plans])
+
+    def begin(self) -> None:
+        """The model is there: say who does what."""
+        for cluster in self.settings.clusters(self.session):
+            self.plans[cluster.source] = _plan_of(cluster, self.answering.placement(cluster))
+
+    @functools.cached_property
+    def answering(self) -> Answering:
+        """What answers with the model that is shared."""
+        task, streams, settings = self.session.task, self.world.streams, self.settings
+        if self.feed is not None:
+            self.version = self.feed.version
+            model = self.feed.models[self.version]
+        else:
+            assert settings.pretrained is not None
+            start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
+            update = values.fit(settings.pretrained, task.model, start, task.dataset, None, streams.stream("pretrain", self.name))
+            model = values.total(start, update)
+        return settings.placement.answering(self.session, self.name, model, Pipeline(settings.activations))
+
+    def _install(self) -> Process:
+        """Every device stores its part; one of a model that was trained in the run is sent until it has arrived."""
+        stored: dict[str, int] = {}
+        for plan in self.plans.values():
+            for device, count in plan.placement.parameter_bytes:
+                stored[device] = max(stored.get(device, 0), count)
+        missing = sorted(stored) if self.feed is not None else []
+        for device, count in sorted(stored.items()):
+            self.world.keep(device, self.name, count)
+        while missing:
+            assert self.feed is not None
+            sendings = {}
+            for device in missing:
+                payload_bytes = dense_bytes(stored[device] // VALUE_BYTES)
+                message = Message(kind="model", payload_bytes=payload_bytes, workload=self.name, label=f"version {self.version}")
+                if stored[device] and device != self.feed.server:
+                    sendings[device] = self.world.send(self.feed.server, device, message)
+            yield self.world.env.all_of(list(sendings.values()))
+            missing = [device for device, sending in sendings.items() if not sending.delivered]
 
     def _ask(self, source: str) -> Process:
-        """Issue the requests of one source; a device that is down asks nothing."""
+        """Issue the requests of one source; a device that is down asks nothing. Ends when the last of them is over, if there is a last."""
+        start_s, most = self.world.now, self.settings.per_source
         samples = self.world.streams.generator("samples", self.name, source)
         num_samples = self.session.task.facts.num_test
-        for time_s in self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source)):
-            yield self.world.sleep(max(0.0, time_s - self.world.now))
+        times_s = self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source), source)
+        over = []
+        for time_s in times_s if most is None else islice(times_s, most):
+            yield self.world.sleep(max(0.0, start_s + time_s - self.world.now))
             sample = int(samples.integers(num_samples))
             if self.world.is_up(source):
                 self.requests += 1
                 self.open[self.requests] = request = _UnderWay(self, self.plans[source], self.requests, sample)
                 request.start()
+                if most is not None:
+                    over.append(request.over)
+        yield self.world.env.all_of(over) if most is not None else self.world.env.event()
 
     def answers(self, plan: _Plan, present: tuple[bool, ...]) -> Answers:
         """What the devices answer when what some workers made is there; forced once.
@@ -129,10 +176,11 @@ class Cooperating:
     def end(self, request: _UnderWay, outcome: str, spent: _Spent, correct: bool | None = None) -> None:
         """Write down how a request ended."""
         del self.open[request.number]
+        request.over.succeed()
         self.world.trace.append(
             Request(
                 request=request.number, workload=self.name, device=request.plan.cluster.source, sample=request.sample,
-                version=0 if outcome == "answered" else -1, placement=request.described, arrival_s=request.arrival_s,
+                version=self.version if outcome == "answered" else -1, placement=request.described, arrival_s=request.arrival_s,
                 end_s=self.world.now, deadline_s=self.deadline_s, outcome=outcome, correct=-1 if correct is None else int(correct),
                 queue_s=spent.queue_s, compute_s=spent.compute_s, transmit_s=spent.transmit_s, propagation_s=spent.propagation_s,
             )
@@ -157,7 +205,7 @@ class _UnderWay:
         self.described = plan.placement.described
         self.spent = _Spent(self.arrival_s)
         self.wait_s = serving.settings.placement.wait_s
-        self.is_over = False
+        self.over = self.world.env.event()
         self.arrived = [False] * len(plan.placement.crossings)
         self.idle: set[tuple[int, str]] = set()
         everybody_there = (True,) * len(plan.cluster.workers)
@@ -173,7 +221,7 @@ class _UnderWay:
         spent = _Spent(self.arrival_s)
         number, can_go_on = 0, True
         for stage_number, (stage, work) in enumerate(zip(self.plan.placement.stages, self.plan.work, strict=True)):
-            if self.is_over:
+            if self.over.triggered:
                 return
             if not can_go_on:
                 self.idle.add((stage_number, device))
@@ -241,7 +289,6 @@ class _UnderWay:
         if missing:
             self.described += f" without {', '.join(missing)}"
         correct = bool(self.serving.answers(self.plan, present).correct[self.sample])
-        self.is_over = True
         self.serving.end(self, "answered", spent, correct)
 
     def _present(self) -> tuple[bool, ...]:
@@ -252,8 +299,7 @@ class _UnderWay:
         )
 
     def _fail(self, spent: _Spent) -> None:
-        if not self.is_over:
-            self.is_over = True
+        if not self.over.triggered:
             self.serving.end(self, "failed", spent)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from netfl.parts import Family
 from netfl.placement.stages import Cluster, StagedPlacement, Way
 from netfl.store import Recipe
 from netfl.workloads.inference import Answers
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways
 from netfl.workloads.session import Session
 
 __all__ = ["COOPERATIONS", "Answering", "Cooperation", "cluster_of"]
@@ -66,26 +65,19 @@ COOPERATIONS = Family(
     {
         "students": "netfl.workloads.students:Students",
         "filter_split": "netfl.workloads.shared_layers:FilterSplit",
+        "tiles": "netfl.workloads.shared_layers:Tiles",
     },
 )
 
 
 def cluster_of(session: Session, source: str, workers: tuple[str, ...], join: str) -> Cluster:
-    """The devices that answer a source's requests, and the ways between all of them.
-
-    A way's rate is that of a message which has it for itself: the slowest link's, where links that share a medium add up their airtimes.
-    """
-    devices = sorted({source, join, *workers})
-    computing = sorted({join, *workers})
-    tiers = {device: path_of(session, device, device).tiers[0] for device in computing}
-    ways = {(one, other): _way(session, one, other) for one in devices for other in devices if one != other}
-    return Cluster(source=source, workers=workers, join=join, tiers=tiers, ways=ways)
-
-
-def _way(session: Session, source: str, destination: str) -> Way:
-    hops = session.world.topology.route(source, destination).hops
-    seconds_a_bit: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for hop in hops:
-        capacity = ("link", hop.link.name) if hop.link.medium is None else ("medium", hop.link.medium)
-        seconds_a_bit[capacity] += 1 / (hop.link.up_bps if hop.forward else hop.link.down_bps)
-    return Way(latency_s=sum(hop.link.latency_s for hop in hops), bps=1 / max(seconds_a_bit.values()))
+    """The devices that answer a source's requests, and the ways between all of them."""
+    ways = Ways(session)
+    devices, computing = sorted({source, join, *workers}), sorted({join, *workers})
+    found = {}
+    for one in devices:
+        for other in devices:
+            if one != other:
+                hop = ways.hop(one, other)
+                found[one, other] = Way(latency_s=hop.latency_s, bps=hop.up_bps)
+    return Cluster(source=source, workers=workers, join=join, tiers={device: ways.tier(device) for device in computing}, ways=found)

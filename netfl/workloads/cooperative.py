@@ -31,25 +31,35 @@ class Cooperative:
 
     Args:
         arrivals: when each source asks.
-        pretrained: how the scenario's model is trained, on all training samples, before the clock starts.
         workers: the devices that compute.
+        model: the training workload whose last model is shared. When it has ended each device's part is sent to it from where the model is,
+            and then arrivals begin.
+        pretrained: in place of `model`, train the scenario's model this way on all training samples before the clock starts; the
+            devices have their parts from the beginning.
         join: which device makes the answer of what the workers send; the first worker when left out.
         sources: names or patterns of the devices that ask; every end device when empty.
         placement: how they share the work.
         activations: codecs of what crosses, the sample included; none sends float32. Answers are float32.
         deadline: an answer later than this is missed; none never is.
+        per_source: how many requests each source makes, after which the workload ends; it lasts as long as the run when left out.
     """
 
     arrivals: Annotated[Arrivals, ARRIVALS]
-    pretrained: Annotated[Trainer, TRAINERS]
     workers: Annotated[tuple[str, ...], annotated_types.MinLen(1)]
+    model: str | None = None
+    pretrained: Annotated[Trainer, TRAINERS] | None = None
     join: str | None = None
     sources: tuple[str, ...] = ()
     placement: Annotated[Cooperation, COOPERATIONS] = field(default_factory=Students)
     activations: tuple[Annotated[Stage, CODECS], ...] = ()
     deadline: Duration | None = None
+    per_source: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def __post_init__(self) -> None:
+        if (self.model is None) == (self.pretrained is None):
+            raise ValueError("expected one of `model` (a training workload) and `pretrained` (a trainer)")
+        if self.model is not None and self.per_source is None:
+            raise ValueError("model: expected `per_source` beside it, which says when requests end; the run would end with the training")
         check_pipeline("activations", self.activations)
         check_positive("deadline", self.deadline)
         twice = [worker for place, worker in enumerate(self.workers) if worker in self.workers[:place]]
@@ -60,8 +70,8 @@ class Cooperative:
 
     @property
     def ends(self) -> bool:
-        """Requests come for as long as the run lasts."""
-        return False
+        """Only with `per_source`: otherwise requests come for as long as the run lasts."""
+        return self.per_source is not None
 
     @property
     def joining(self) -> str:
@@ -72,6 +82,9 @@ class Cooperative:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
         if not setting.has_task:
             yield (), "serving needs `data` and `model` in the scenario"
+        trainings = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
+        if self.model is not None and self.model not in trainings:
+            yield ("model",), f"no training workload '{self.model}'; there are: {', '.join(trainings) or 'none'}"
         known = sorted(setting.topology.sites)
         for place, worker in enumerate(self.workers):
             if worker not in known:
@@ -86,7 +99,7 @@ class Cooperative:
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What shows only once the model is there."""
-        unusable = unusable_device(self.pretrained)
+        unusable = unusable_device(self.pretrained) if self.pretrained is not None else None
         if unusable is not None:
             yield ("pretrained", "device"), unusable
             return

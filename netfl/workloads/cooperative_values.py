@@ -30,6 +30,8 @@ __all__ = [
     "sent_features",
     "sent_samples",
     "student_profile",
+    "tile_answers",
+    "tile_portions",
 ]
 
 Calls = Sequence[tuple[Any, ...]]
@@ -157,7 +159,7 @@ def _sent_bytes(calls: Calls) -> list[tuple[tuple[int, ...], ...]]:
     return [tuple(map(tuple, sent.payload_bytes.tolist())) for (sent,) in calls]
 
 
-# --- layers that are shared ---------------------------------------------------------------------------------------------------
+# --- layers that are shared -------------------------------------------------------------------------------------------------
 
 
 def filter_portions(model: Model, data: Recipe, workers: int) -> Recipe:
@@ -167,13 +169,19 @@ def filter_portions(model: Model, data: Recipe, workers: int) -> Recipe:
 
 def _filter_portions(calls: Calls) -> list[Portions]:
     from netfl.placement.filter_split import FilterSplitModel
-    from netfl.placement.graph import trace_graph
 
-    results = []
-    for model, data, workers in calls:
-        traced = trace_graph(model.build(data.sample_shape, data.num_classes), tuple(data.sample_shape))
-        results.append(FilterSplitModel(traced, workers).portions())
-    return results
+    return [FilterSplitModel(_traced(model, data), workers).portions() for model, data, workers in calls]
+
+
+def tile_portions(model: Model, data: Recipe, weights: tuple[float, ...]) -> Recipe:
+    """The `Portions` of a model in tiles of rows, these in proportion to the workers' weights."""
+    return recipe(_TILE_PORTIONS, model, data, weights)
+
+
+def _tile_portions(calls: Calls) -> list[Portions]:
+    from netfl.placement.tiles import TiledModel
+
+    return [TiledModel(_traced(model, data), weights).portions() for model, data, weights in calls]
 
 
 def filter_answers(
@@ -195,24 +203,55 @@ def filter_answers(
 
 def _filter_answers(calls: Calls) -> list[Answers]:
     from netfl.placement.filter_split import FilterSplitModel
+
+    return [
+        _answers(FilterSplitModel(_traced(model, data), len(exact)), data, vector, exact, join_place, pipeline, stream)
+        for model, data, vector, exact, join_place, pipeline, stream in calls
+    ]
+
+
+def tile_answers(
+    model: Model,
+    data: Recipe,
+    vector: Recipe,
+    weights: tuple[float, ...],
+    exact: tuple[bool, ...],
+    join_place: int,
+    pipeline: Pipeline,
+    stream: Stream,
+) -> Recipe:
+    """The `Answers` of a model in tiles of rows; arguments as `filter_answers` and `tile_portions`."""
+    return recipe(_TILE_ANSWERS, model, data, vector, weights, exact, join_place, pipeline, stream)
+
+
+def _tile_answers(calls: Calls) -> list[Answers]:
+    from netfl.placement.tiles import TiledModel
+
+    return [
+        _answers(TiledModel(_traced(model, data), weights), data, vector, exact, join_place, pipeline, stream)
+        for model, data, vector, weights, exact, join_place, pipeline, stream in calls
+    ]
+
+
+def _traced(model: Model, data: Any) -> Any:
     from netfl.placement.graph import trace_graph
 
-    results = []
-    for model, data, vector, exact, join_place, pipeline, stream in calls:
-        traced = trace_graph(model.build(data.sample_shape, data.num_classes), tuple(data.sample_shape))
-        split, generator = FilterSplitModel(traced, len(exact)), stream.generator()
+    return trace_graph(model.build(data.sample_shape, data.num_classes), tuple(data.sample_shape))
 
-        def wire(values: NDArray[np.float32], pipeline: Pipeline = pipeline, generator: Any = generator) -> Any:
-            return over_the_wire(pipeline, values, generator)
 
-        correct, lengths = [], []
-        for begin in range(0, len(data.test_labels), BATCH):
-            inputs = np.asarray(data.test_inputs[begin : begin + BATCH], dtype=np.float32)
-            output, took = split.run(inputs, vector, wire, exact, join_place)
-            correct.append(output.argmax(axis=1) == data.test_labels[begin : begin + BATCH])
-            lengths.append(np.stack(took) if took else np.zeros((0, len(inputs)), dtype=np.int64))
-        results.append(Answers(np.concatenate(correct), np.concatenate(lengths, axis=1)))
-    return results
+def _answers(shared: Any, data: Any, vector: Any, exact: tuple[bool, ...], join_place: int, pipeline: Pipeline, stream: Stream) -> Answers:
+    generator = stream.generator()
+
+    def wire(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return over_the_wire(pipeline, values, generator)
+
+    correct, lengths = [], []
+    for begin in range(0, len(data.test_labels), BATCH):
+        inputs = np.asarray(data.test_inputs[begin : begin + BATCH], dtype=np.float32)
+        output, took = shared.run(inputs, vector, wire, exact, join_place)
+        correct.append(output.argmax(axis=1) == data.test_labels[begin : begin + BATCH])
+        lengths.append(np.stack(took) if took else np.zeros((0, len(inputs)), dtype=np.int64))
+    return Answers(np.concatenate(correct), np.concatenate(lengths, axis=1))
 
 
 def _groups_from(plain: list[list[int]]) -> Groups:
@@ -228,3 +267,5 @@ _RECEIVED_FEATURES = Function("received_features", 1, _received_features)
 _SENT_BYTES = Function("sent_bytes", 1, _sent_bytes, FactForm(list, _groups_from))
 _FILTER_PORTIONS = Function("filter_portions", 1, _filter_portions, FactForm(Portions.to_plain, Portions.from_plain))
 _FILTER_ANSWERS = Function("filter_answers", 1, _filter_answers, FactForm(Answers.to_plain, Answers.from_plain))
+_TILE_PORTIONS = Function("tile_portions", 1, _tile_portions, FactForm(Portions.to_plain, Portions.from_plain))
+_TILE_ANSWERS = Function("tile_answers", 1, _tile_answers, FactForm(Answers.to_plain, Answers.from_plain))

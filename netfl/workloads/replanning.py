@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -31,14 +32,24 @@ class Replanning:
         session: of the run.
         rollout: which devices hold what.
         plans: of every source; a new one takes the old one's place.
+        note: called with a plan that serves from now on, and whose it is.
     """
 
-    def __init__(self, settings: Requests, planner: Adaptive, session: Session, rollout: Rollout, plans: dict[str, ServingPlan]) -> None:
+    def __init__(
+        self,
+        settings: Requests,
+        planner: Adaptive,
+        session: Session,
+        rollout: Rollout,
+        plans: dict[str, ServingPlan],
+        note: Callable[[ServingPlan, str], None],
+    ) -> None:
         self.settings = settings
         self.planner = planner
         self.session = session
         self.rollout = rollout
         self.plans = plans
+        self.note = note
         self._rates_bps: dict[tuple[str, str], float] = {}
 
     def saw(self, source: str, destination: str, payload_bytes: int, moving_s: float) -> None:
@@ -64,7 +75,9 @@ class Replanning:
             ]
             current = self.plans[source].placement
             path = replace(nominal, hops=tuple(hops))
+            began_s = time.process_time()
             placement = self.planner.again(profile, path, encoded_bytes, result_bytes, current)
+            self.session.planner_s[self.rollout.name] += time.process_time() - began_s
             if placement.labels != current.labels:
                 yield from self._move(source, placement, profile)
 
@@ -83,6 +96,7 @@ class Replanning:
             tiers = path_of(self.session, source, self.settings.server).tiers
             self.plans[source] = plan_of(placement, profile, tiers)
             self.rollout.place(nodes_of(placement))
+            self.note(self.plans[source], source)
             for device in lacking:
                 self.rollout.hold(device, {version})
 

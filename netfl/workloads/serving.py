@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from netfl.codecs import dense_bytes
 from netfl.compute import Work
 from netfl.placement import Placement
 from netfl.placement.planners.adaptive import Adaptive
-from netfl.trace import Request, Setback
+from netfl.trace import Planned, Request, Setback
 from netfl.workloads.admission import Admission
 from netfl.workloads.batching import Batches
 from netfl.workloads.inference import Answers
@@ -85,7 +86,9 @@ class Serving:
         self.plans: dict[str, ServingPlan] = {}
         self.rollout = Rollout(session, name, self.model, self.plans)
         planner = settings.placement
-        self.replanning = Replanning(settings, planner, session, self.rollout, self.plans) if isinstance(planner, Adaptive) else None
+        self.replanning = (
+            Replanning(settings, planner, session, self.rollout, self.plans, self.note) if isinstance(planner, Adaptive) else None
+        )
         self.fallbacks: dict[str, tuple[ServingPlan, ...]] = {}
         otherwise = settings.short_of_memory
         self.admission = None if otherwise == "ignore" else Admission(self.world, otherwise)
@@ -101,10 +104,13 @@ class Serving:
             yield self.session.processes[self.settings.after]
         placements = self.placements
         if placements is None:
+            began_s = time.process_time()
             placements = self.settings.plans(self.session, self.name)
+            self.session.planner_s[self.name] += time.process_time() - began_s
         for source in self.settings.asking(self.session):
             plan = self.plans[source] = self._planned(placements[source])
             self.rollout.place(nodes_of(plan.placement))
+            self.note(plan, source)
             if self.replanning is not None:
                 # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.
                 self.rollout.place(dict.fromkeys(plan.placement.devices, ()))
@@ -113,6 +119,7 @@ class Serving:
                 self.fallbacks[source] = tuple(self._planned(placement) for placement in fallbacks)
                 for fallback in self.fallbacks[source]:
                     self.rollout.place(nodes_of(fallback.placement))
+                    self.note(fallback, source)
         together = [plan.devices if self.replanning is None else plan.placement.devices for plan in self.plans.values()]
         others = [plan for fallbacks in self.fallbacks.values() for plan in fallbacks]
         self.rollout.start([*together, *(plan.devices for plan in others)], others)
@@ -125,6 +132,16 @@ class Serving:
             if self.replanning is not None:
                 self.world.env.process(self.replanning.look_again(source))
         yield self.world.env.all_of(asking)
+
+    def note(self, plan: ServingPlan, source: str) -> None:
+        """Write down what a plan promises."""
+        placement = plan.placement
+        self.world.trace.note(
+            Planned(
+                workload=self.name, device=source, time_s=self.env.now, planner=placement.planner, placement=plan.described,
+                estimate_s=placement.estimate_s,
+            )
+        )  # fmt: skip
 
     def _planned(self, placement: Placement) -> ServingPlan:
         tiers = tuple(map(self.ways.tier, placement.devices))

@@ -19,7 +19,7 @@ from netfl.network.timelines import Timelines
 from netfl.network.topology import Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
-from netfl.trace import Computation, DeviceUse, LinkUse, Outage, RunEnd, Trace, Wait
+from netfl.trace import Computation, DeviceLoad, DeviceUse, LinkLoad, LinkUse, Outage, RunEnd, Trace, Wait
 from netfl.trace import Transfer as TransferRow
 from netfl.world.messages import Message
 
@@ -289,6 +289,7 @@ class World:
         self._record_outages()
         radio_j = self._record_links()
         self._record_devices(radio_j)
+        self._note_processors()
         self.trace.append(RunEnd(simulated_s=self.now, reason=reason))
         self.trace.flush()
 
@@ -377,6 +378,7 @@ class World:
         spent: dict[str, list[float]] = {}
         rows = []
         links = self.topology.links
+        busy_s: defaultdict[tuple[str, bool], float] = defaultdict(float)
         for key, (sent, delivered, wasted, in_flight) in sorted(carried.items()):
             name, forward, workload, kind = key
             link = links[name]
@@ -389,8 +391,18 @@ class World:
                 spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
             # The fields of a `LinkUse`, in their order.
             rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
+            busy_s[name, forward] += air_s[key]
         self.trace.extend(LinkUse, rows)
+        for (name, forward), seconds in busy_s.items():
+            a, b = links[name].a, links[name].b
+            self.trace.note(LinkLoad(link=name, source=a if forward else b, destination=b if forward else a, busy_s=seconds))
         return spent
+
+    def _note_processors(self) -> None:
+        now = self.now
+        for name, processor in sorted(self._processors.items()):
+            mean = processor.waiting_s() / now if now else 0.0
+            self.trace.note(DeviceLoad(device=name, busy_s=processor.busy_s(), mean_waiting=mean, most_waiting=processor.most_waiting))
 
     def _record_devices(self, radio_j: Mapping[str, list[float]]) -> None:
         now = self.now

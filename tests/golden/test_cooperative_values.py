@@ -42,6 +42,8 @@ def recipes() -> dict[str, Recipe]:
         "sent_features": sent,
         "received_features": cooperative.received_features(sent),
         "sent_bytes": cooperative.sent_bytes(sent),
+        "tile_portions": cooperative.tile_portions(TEACHER, data, (1.0, 2.0)),
+        "tile_answers": cooperative.tile_answers(TEACHER, data, teacher, (1.0, 2.0), (True, False), 0, CODEC, split),
         "filter_portions": cooperative.filter_portions(TEACHER, data, 3),
         "filter_answers": cooperative.filter_answers(TEACHER, data, teacher, (True, False, False), 0, CODEC, split),
     }
@@ -76,6 +78,8 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("sent_bytes", 1): [100.0, 0.0, 0.0, 100.0, 1600.0, 528.0],
     ("filter_portions", 1): [14944.0, 11152.0, 352.0, 12.0, 3624.0],
     ("filter_answers", 1): [14.0, 1000.0, 40000.0, 18924.0],
+    ("tile_portions", 1): [17408.0, 13712.0, 144.0, 4.0, 3328.0],
+    ("tile_answers", 1): [14.0, 200.0, 9600.0, 4488.0],
 }
 
 

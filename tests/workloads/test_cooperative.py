@@ -81,7 +81,9 @@ def test_each_remote_student_sends_its_features_once_and_nothing_else_crosses(tm
         ]
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("students", "sent"), ("students", "everywhere"), ("filter_split", "everywhere")])
+@pytest.mark.parametrize(
+    ("kind", "inputs"), [("students", "sent"), ("students", "everywhere"), ("filter_split", "everywhere"), ("tiles", "sent")]
+)
 def test_an_idle_network_takes_what_the_estimate_says(tmp_path: Path, kind: str, inputs: str) -> None:
     """No two messages ever share a link in one direction, so the estimate is exact."""
     found = scenario({**(STUDENTS if kind == "students" else {"kind": kind}), "inputs": inputs})
@@ -155,8 +157,9 @@ def test_a_lost_student_counts_as_zeros_and_a_lost_share_of_filters_is_no_answer
         assert after == ({("answered", 1)} if kind == "students" else {("failed", 0)})
 
 
-def test_shared_filters_answer_as_the_whole_model(tmp_path: Path) -> None:
-    _, answering, cluster = session_of(scenario({"kind": "filter_split"}, workers=["node-1", "node-2", "node-3"]))
+@pytest.mark.parametrize("kind", ["filter_split", "tiles"])
+def test_shared_layers_answer_as_the_whole_model(kind: str) -> None:
+    _, answering, cluster = session_of(scenario({"kind": kind}, workers=["node-1", "node-2", "node-3"]))
     from netfl.learning import values
 
     task = answering.session.task
@@ -164,8 +167,20 @@ def test_shared_filters_answer_as_the_whole_model(tmp_path: Path) -> None:
     assert answering.answers(cluster, (True, True, True)).correct.mean() == found.accuracy
 
 
-def test_codecs_work_on_what_crosses(tmp_path: Path) -> None:
-    for placement in (STUDENTS, {"kind": "filter_split"}):
+def test_rows_are_in_proportion_to_speed() -> None:
+    found = scenario({"kind": "tiles"}, workers=["node-1", "gateway"])
+    # The last tiled layer has 2 rows after two poolings; the gateway is 2000 times as fast as a node and has both.
+    _, answering, cluster = session_of(found)
+    placement = answering.placement(cluster)
+    assert placement.described == "node-1:rows 0-0+join gateway:rows 0-8"
+    found["topology"]["devices"]["gateway"]["profile"] = "esp32-s3"
+    _, answering, cluster = session_of(found)
+    # A row each: of 4 rows after the first pooling 0-2 and 1-3, of 8 before it 0-5 and 2-7, and of the sample 0-6 and 1-7.
+    assert answering.placement(cluster).described == "node-1:rows 0-7+join gateway:rows 1-8"
+
+
+def test_codecs_work_on_what_crosses() -> None:
+    for placement in (STUDENTS, {"kind": "filter_split"}, {"kind": "tiles"}):
         codec = [{"kind": "quantize", "bits": 8}]
         _, plain, cluster = session_of(scenario(placement))
         _, coded, _ = session_of(scenario(placement, activations=codec))
@@ -175,11 +190,33 @@ def test_codecs_work_on_what_crosses(tmp_path: Path) -> None:
         assert abs(before.correct.mean() - after.correct.mean()) < 0.05
 
 
+@pytest.mark.parametrize("kind", ["students", "filter_split"])
+def test_the_model_that_a_training_ended_with_is_shared_and_its_way_to_the_devices_is_paid(tmp_path: Path, kind: str) -> None:
+    found = scenario(STUDENTS if kind == "students" else {"kind": kind}, model="training", per_source=4)
+    found["workloads"]["training"] = small(training__rounds=2, training__clients_per_round=2)["workloads"]["training"]
+    del found["workloads"]["serving"]["pretrained"], found["stop"]
+    run(found, output=tmp_path / "out", store=STORE)
+    ended_s = rows(tmp_path / "out", "SELECT max(end_s) FROM rounds")[0][0]
+    sent = rows(tmp_path / "out", "SELECT source, destination, payload_bytes, start_s, end_s, label FROM transfers "
+                "WHERE workload = 'serving' AND kind = 'model' ORDER BY destination")  # fmt: skip
+    assert [(row[0], row[1], row[5]) for row in sent] == [("cloud", "node-1", "version 2"), ("cloud", "node-2", "version 2")]
+    _, answering, cluster = session_of(scenario(STUDENTS if kind == "students" else {"kind": kind}))
+    if kind == "filter_split":  # students' groups, and so their lengths, depend on what was trained
+        assert [row[2] for row in sent] == [count + 4 for _, count in answering.placement(cluster).parameter_bytes]
+    assert {row[3] for row in sent} == {ended_s}
+    answered = rows(tmp_path / "out", "SELECT version, outcome, arrival_s FROM requests")
+    assert [row[:2] for row in answered] == [(2, "answered")] * 4
+    assert min(row[2] for row in answered) > max(row[4] for row in sent)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"workers": ["node-1", "node-9"]}, "no device 'node-9' in the topology"),
         ({"workers": ["node-1", "node-1"]}, "expected every device once, got 'node-1' twice"),
+        ({"model": "training", "pretrained": None}, "expected `per_source` beside it"),
+        ({"model": "training", "pretrained": None, "per_source": 2}, "no training workload 'training'; there are: none"),
+        ({"model": "training"}, "expected one of `model` (a training workload) and `pretrained` (a trainer)"),
         ({"join": "gatway"}, "did you mean 'gateway'"),
         ({"placement": {**STUDENTS, "student": {"kind": "mlp"}}}, "the student cannot be used"),
         ({"placement": {**STUDENTS, "trainer": {"kind": "fedmax", "learning_rate": 0.1}}}, "one of sgd, adam and adamw"),
