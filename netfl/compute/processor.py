@@ -72,8 +72,8 @@ class Processor:
     """
 
     __slots__ = (
-        *("_announce", "_env", "_finished_s", "_queue", "_stint", "_stint_start_s", "_stint_steps", "_uptime"),
-        *("memory_bytes", "peak_memory_bytes", "profile"),
+        *("_announce", "_counted_s", "_env", "_finished_s", "_queue", "_stint", "_stint_start_s", "_stint_steps", "_uptime", "_waiting_s"),
+        *("memory_bytes", "most_waiting", "peak_memory_bytes", "profile"),
     )
 
     def __init__(
