@@ -10,7 +10,8 @@ loop and pfl have one. The plain loop is what a user would write: load_state_dic
 batches, a weighted mean of state dicts. It gets its shuffles for nothing; netfl and FedJAX draw their own.
 
 Peers run from virtual environments of their own, which `--peers` makes in a folder (a cache folder by default) by pip from the
-package index, once (minutes; with them there, all tables but `paths` take about five minutes on an idle machine of two cores); `requirements` below says what is installed. A peer that is absent is said with the reason.
+package index, once; `requirements` below says what is installed. A peer that is absent is said with the reason. That takes minutes; with
+the environments there, all tables but `paths` take about five minutes on an idle machine of two cores.
 
 Table `whole`: whole rounds by `netfl.run` of a star of devices, with the simulated network, the trace and the cohort's selection, but
 without evaluation; the difference of a long and a short run, divided by the rounds between. The baseline is the plain loop over the
