@@ -225,6 +225,20 @@ def swept(rate: str, replicate: int, time_s: float | None, total: int) -> SweptR
     return SweptRun(settings={"rate": rate}, label="", replicate=replicate, folder="x", metrics=metrics)
 
 
+def test_points_of_one_label_are_told_apart_and_what_a_point_leaves_alone_is_a_value() -> None:
+    runs = [
+        SweptRun(settings={"a.rate": rate, **more}, label=label, replicate=0, folder="x", metrics=swept(rate, 0, 4.0, 100).metrics)
+        for rate in ("1 Mbit/s", "9 Mbit/s")
+        for label, more in (("plain", {}), ("small", {"uplink": "quantize bits 8"}))
+    ]
+    data = data_of(sweep_page("study", runs, {}))
+    assert [point["name"] for point in data["points"]] == [
+        "plain, rate = 1 Mbit/s", "small, rate = 1 Mbit/s", "plain, rate = 9 Mbit/s", "small, rate = 9 Mbit/s",
+    ]  # fmt: skip
+    assert data["keys"][1] == {"name": "uplink", "values": ["as in the scenario", "quantize bits 8"]}
+    assert [point["at"] for point in data["points"]] == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
 def test_a_sweep_is_drawn_for_where_a_page_cannot_go(tmp_path: Path) -> None:
     runs = [swept("10 Mbit/s", 0, 4.0, 100), swept("10 Mbit/s", 1, 6.0, 300), swept("2 Mbit/s", 0, None, 50)]
     assert draw_sweep(runs, tmp_path / "points.png")

@@ -18,6 +18,8 @@ from netfl.units import format_bytes, format_duration, format_energy
 __all__ = ["Figure", "SweptRun", "draw_sweep", "figures_of", "sweep_page"]
 
 _MOST_PICTURED = 60
+_AS_GIVEN = "as in the scenario"
+"""The value of a setting that a point leaves alone while others change it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ def sweep_page(name: str, runs: Sequence[SweptRun], facts: Mapping[str, str], pi
     points = _points(runs, figures, keys)
     unfinished = [run for run in runs if run.metrics is None]
     notes = [f"{len(unfinished)} of {len(runs)} runs have not finished; they are left out."] if unfinished else []
-    values = {key: sorted({run.settings[key] for run in runs if key in run.settings}, key=_by_number) for key in keys}
+    values = {key: sorted({point.settings[key] for point in points}, key=_by_number) for key in keys}
     data = {
         "page": "sweep",
         "figures": [{"name": each.name, "unit": each.unit, "more": each.more_is_better} for each in figures],
@@ -132,7 +134,7 @@ def sweep_page(name: str, runs: Sequence[SweptRun], facts: Mapping[str, str], pi
         "points": [
             {
                 "name": point.name,
-                "at": [values[key].index(point.settings[key]) if key in point.settings else None for key in keys],
+                "at": [values[key].index(point.settings[key]) for key in keys],
                 "runs": point.finished,
                 "numbers": point.numbers,
             }
@@ -201,9 +203,13 @@ def draw_sweep(runs: Sequence[SweptRun], path: Path) -> bool:
 def _points(runs: Sequence[SweptRun], figures: Sequence[Figure], keys: Sequence[str]) -> list[_Point]:
     groups: dict[tuple[Any, ...], list[SweptRun]] = {}
     for run in runs:
-        groups.setdefault((run.label, *(run.settings.get(key) for key in keys)), []).append(run)
+        groups.setdefault((run.label, *(run.settings.get(key, _AS_GIVEN) for key in keys)), []).append(run)
+    # Points of one label (a grid around labelled points) are told apart by what differs among them.
+    alike: dict[str, list[tuple[Any, ...]]] = {}
+    for label, *values in groups:
+        alike.setdefault(label, []).append(tuple(values))
     points = []
-    for members in groups.values():
+    for (label, *values), members in groups.items():
         first = members[0]
         finished = [run.metrics for run in members if run.metrics is not None]
         numbers: list[tuple[float, float, float] | None] = []
@@ -211,13 +217,18 @@ def _points(runs: Sequence[SweptRun], figures: Sequence[Figure], keys: Sequence[
         for figure in figures:
             found = [figure.of(metrics) for metrics in finished]
             known = [value for value in found if value is not None]
-            told = estimate(found)
-            numbers.append(None if told.mean is None else (told.mean, min(known), max(known)))
-            halves.append(told.half_width)
-        shown = first.label or ", ".join(f"{_last(key)} = {value}" for key, value in first.settings.items()) or first.folder
+            mean = estimate(found)
+            numbers.append(None if mean.mean is None else (mean.mean, min(known), max(known)))
+            halves.append(mean.half_width)
+        varied = [len({each[place] for each in alike[label]}) > 1 for place in range(len(keys))]
+        told = [f"{_last(key)} = {value}" for key, value, differs in zip(keys, values, varied, strict=True) if differs]
+        name = ", ".join([label, *told] if label else told or [f"{_last(key)} = {value}" for key, value in first.settings.items()])
+        settings = dict(zip(keys, values, strict=True))
         points.append(
-            _Point(name=shown, settings=first.settings, finished=len(finished), runs=len(members), numbers=numbers, halves=halves)
-        )
+            _Point(
+                name=name or first.folder, settings=settings, finished=len(finished), runs=len(members), numbers=numbers, halves=halves
+            )
+        )  # fmt: skip
     return points
 
 
