@@ -391,9 +391,6 @@ class Timed(Store):
     def settle(self, recipes: Iterable[Recipe]) -> None:
         self._timed(super().settle, recipes)
 
-    def find(self, wanted: Recipe) -> Any:
-        return self._timed(super().find, wanted)
-
     def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
         values: list[Any] = self._timed(super().force_all, wanted)
         return values

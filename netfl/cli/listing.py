@@ -11,11 +11,11 @@ from netfl.codecs import CODECS
 from netfl.compute import PROFILES
 from netfl.learning.aggregators import AGGREGATORS
 from netfl.learning.data import DATA
+from netfl.learning.lessons import LESSONS, PRETRAINERS
 from netfl.learning.models import MODELS
 from netfl.learning.partition import PARTITIONS
 from netfl.learning.select import SELECTORS
 from netfl.learning.slicing import PARTITIONERS
-from netfl.learning.trainer import TRAINERS
 from netfl.network.generators import GENERATORS, LinkClass
 from netfl.network.links import TECHNOLOGIES
 from netfl.network.loss import LOSSES
@@ -29,14 +29,15 @@ from netfl.units import format_bytes, format_duration, format_rate
 from netfl.workloads import WORKLOADS
 from netfl.workloads.arrivals import ARRIVALS
 from netfl.workloads.background import TRAFFIC
+from netfl.workloads.cooperation import COOPERATIONS
 
 __all__ = ["CATALOGUES", "catalogue", "listing_tables"]
 
 _FAMILIES = {
     family.name: family
     for family in (
-        WORKLOADS, DATA, PARTITIONS, MODELS, TRAINERS, PARTITIONERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS, TRANSPORTS, LOSSES,
-        OUTAGES, GENERATORS,
+        WORKLOADS, DATA, PARTITIONS, MODELS, PRETRAINERS, LESSONS, PARTITIONERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS,
+        COOPERATIONS, TRANSPORTS, LOSSES, OUTAGES, GENERATORS,
     )
 }  # fmt: skip
 _TOPOLOGY_BLOCKS = {

@@ -165,6 +165,9 @@ def _profile(
         if loaded.scenario.model is None:
             raise NetflError(f"{path} has no model")
     else:
+        if "." in model and ":" not in model:
+            module, _, name = model.rpartition(".")
+            raise NetflError(f"'{model}' is no kind, and a dotted path has a colon before the class: '{module}:{name}'")
         block = {"kind": "python", "module": model} if ":" in model else {"kind": model}
         loaded = load(_scenario(block, data), overrides=[f"model.{each}" for each in settings])
     part = loaded.scenario.model

@@ -197,6 +197,11 @@ def _document(study: Study) -> dict[str, Any]:
 
 
 def _print_study(study: Study) -> None:
+    from netfl.cli.comparing import print_tables
+    from netfl.studies.compare import compare
+
+    if study.plan.table and study.with_status("finished", "stored"):
+        print_tables(compare([study.folder]))
     counts = {name: len(study.with_status(*statuses)) for name, statuses in _COUNTED.items()}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     click.echo(f"{study.folder}: {told}; results.csv, points/")

@@ -86,7 +86,7 @@ class Distillation:
     """How a student learns from a teacher: 2 alpha (soft targets) + (1 - alpha) (cross-entropy of the labels) + beta (activations).
 
     The authors of NoNN: temperature 4, alpha 0.9, beta 10,000 with `normalisation: whole` and `mean: elements`; the factor 2 is theirs.
-    The defaults here divide as the paper writes it, and their beta, 100, is a choice of ours.
+    The defaults here divide as the paper writes it, and their beta, 1, is a choice of ours.
 
     Args:
         temperature: what logits are divided by in soft targets.
@@ -98,7 +98,7 @@ class Distillation:
 
     temperature: Annotated[float, annotated_types.Gt(0)] = 4.0
     alpha: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.9
-    beta: Annotated[float, annotated_types.Ge(0)] = 100.0
+    beta: Annotated[float, annotated_types.Ge(0)] = 1.0
     normalisation: Normalisation = "part"
     mean: Mean = "samples"
 

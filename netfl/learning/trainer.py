@@ -504,17 +504,19 @@ def _orders(jobs: Sequence[FitJob], epochs: int) -> list[list[Indices]]:
 
     One generator is keyed anew for each job: making one costs more than a small client's training.
     """
-    bits = np.random.Philox(key=0)
-    generator = np.random.Generator(bits)
+    bits = np.random.Philox(0)  # of no meaning, but drawn from nowhere
+    permutation = np.random.Generator(bits).permutation
     state = bits.state
     counter = np.zeros(4, dtype=np.uint64)
+    sha256 = hashlib.sha256
     orders = []
     for job in jobs:
-        name = repr((job.stream.seed, job.stream.replicate, job.stream.name))
-        key = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u8", count=2)
-        state["state"] = {"counter": counter, "key": key}
+        stream = job.stream
+        digest = sha256(repr((stream.seed, stream.replicate, stream.name)).encode()).digest()
+        state["state"] = {"counter": counter, "key": np.frombuffer(digest, "<u8", 2)}
         bits.state = state
-        orders.append([generator.permutation(len(job.labels)) for _ in range(epochs)])
+        count = len(job.labels)
+        orders.append([permutation(count) for _ in range(epochs)])
     return orders
 
 

@@ -112,7 +112,7 @@ class Supply(Timeline):
         super().__init__()
         self.battery = battery
         self._env = env
-        self._name = name
+        self.name = name
         self._draw = draw
         self._outages = outages
         self._radio: Radio
@@ -219,7 +219,7 @@ class Supply(Timeline):
         """Bring the charge up to now: nothing but the radios' power has changed since it was last done."""
         now, battery = self._env.now, self.battery
         seconds, self._since_s = now - self._since_s, now
-        radio_j = self._radio.radio_j(self._name)
+        radio_j = self._radio.radio_j(self.name)
         if self._empty:
             self._charge_j += battery.harvest * seconds
         else:
@@ -233,7 +233,7 @@ class Supply(Timeline):
         now, battery, draw, radio = self._env.now, self.battery, self._draw, self._radio
         self._count()
         if self._empty and now < self._ends[-1]:
-            radio.tell_of_rates(self._name, told=False)
+            radio.tell_of_rates(self.name, told=False)
             self._ring_at(self._ends[-1])
             return
         if self._empty:
@@ -242,17 +242,17 @@ class Supply(Timeline):
             self._ends[-1] = now
             self._has_changed()
         self._computing = self._busy and self._outages.up_at(now)
-        crossed = radio.is_crossed(self._name)
+        crossed = radio.is_crossed(self.name)
         follows = crossed and (self.may_overflow or self._charge_j < _NEAR * battery.capacity)
         if crossed and not follows:
             due_s = now + self._charge_j / (2 * draw.most_w)
         else:
-            power_w = draw.idle_w + (draw.compute_w if self._computing else 0.0) + radio.radio_w(self._name) - battery.harvest
+            power_w = draw.idle_w + (draw.compute_w if self._computing else 0.0) + radio.radio_w(self.name) - battery.harvest
             due_s = now + self._charge_j / power_w if power_w > 0 else math.inf
             if power_w > 0 and (due_s <= now or self._charge_j <= _NOTHING * battery.capacity):
                 self._run_empty()
                 return
-        radio.tell_of_rates(self._name, told=follows)
+        radio.tell_of_rates(self.name, told=follows)
         if self._busy:
             due_s = min(due_s, self._outages.next_change_s(now))
         self._ring_at(due_s)
@@ -263,12 +263,12 @@ class Supply(Timeline):
         self._empty = True
         self._starts.append(now)
         self._ends.append(now + battery.restart * battery.capacity / battery.harvest if battery.harvest else math.inf)
-        self._radio.tell_of_rates(self._name, told=False)
+        self._radio.tell_of_rates(self.name, told=False)
         self._ring_at(self._ends[-1])
         self._has_changed()
 
     def _has_changed(self) -> None:
-        self._radio.recheck(self._name)
+        self._radio.recheck(self.name)
         if self._on_change is not None:
             self._on_change()
 

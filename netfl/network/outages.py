@@ -2,8 +2,8 @@
 
 Nothing here ticks: a timeline is asked for the next change after an instant, and draws no further than it is asked.
 
-A Gilbert-Elliott chain is a model of losses, one step a packet; `transport: datagram` has it. As an availability it would be the
-kind `exponential`.
+A Gilbert-Elliott chain is a model of losses: `loss_bursts` of a link (`netfl.network.bursts`) and `losses` of `transport: datagram`. As an
+availability it would be the kind `exponential`.
 """
 
 from __future__ import annotations
@@ -371,14 +371,17 @@ class TraceOutages:
     def _records(self) -> dict[str, _Record]:
         return read_availability(Path(self.file))
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._records)
+
     def timeline(self, stream: Stream) -> Timeline:
         """Draws which record it follows, unless that is set."""
-        records = self._records
-        names = list(records)
-        name = self.client if self.client is not None else names[int(stream.generator().integers(len(names)))]
-        return Timeline(self._changes(*records[name]))
+        return Timeline(self._changes(stream))
 
-    def _changes(self, spans: tuple[tuple[float, float], ...], finish_s: float) -> Iterator[float]:
+    def _changes(self, stream: Stream) -> Iterator[float]:
+        name = self.client if self.client is not None else self._names[int(stream.generator().integers(len(self._names)))]
+        spans, finish_s = self._records[name]
         # Down wherever no span is: the first change, at 0, says so; a span that begins there takes it back.
         if spans == ((0.0, finish_s),):
             return

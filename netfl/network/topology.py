@@ -14,6 +14,7 @@ import networkx as nx
 
 from netfl.errors import NoRouteError
 from netfl.network.battery import Battery
+from netfl.network.bursts import LossBursts
 from netfl.network.outages import Outages
 from netfl.network.variation import Rates
 from netfl.parts import nearest
@@ -109,6 +110,8 @@ class Link:
         down_rates: likewise from b to a.
         loss_up: probability that a packet from a to b is lost.
         loss_down: the same from b to a.
+        bursts_up: how that changes over time, from a to b, in place of `loss_up`; None if it does not.
+        bursts_down: likewise from b to a.
         queue_bytes: what waits before it at most, in each direction, before packets are dropped; None for what its rate carries in 100 ms (a choice:
             that of the measured transfers).
         cost: what routing by cost adds up, either direction; None if the link has none.
@@ -133,8 +136,15 @@ class Link:
     down_rates: Rates | None = None
     loss_up: float = 0.0
     loss_down: float = 0.0
+    bursts_up: LossBursts | None = None
+    bursts_down: LossBursts | None = None
     queue_bytes: float | None = None
     cost: float | None = None
+
+    @property
+    def loses(self) -> bool:
+        """Whether any packet may be lost on it, in either direction."""
+        return any((self.loss_up, self.loss_down, self.bursts_up, self.bursts_down))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -175,8 +185,17 @@ class Hop:
 
     @property
     def loss(self) -> float:
-        """Probability that a packet is lost in this direction."""
+        """Probability that a packet is lost in this direction; the mean over time where it comes in bursts."""
+        own = self.link.bursts_up if self.forward else self.link.bursts_down
+        if own is not None:
+            return own.mean_loss
         return self.link.loss_up if self.forward else self.link.loss_down
+
+    @property
+    def bursts(self) -> LossBursts | None:
+        """How that probability changes over time; None if it does not."""
+        found = self.link.bursts_up if self.forward else self.link.bursts_down
+        return None if found is None or found.loss_in_bad == found.loss_in_good else found
 
     @property
     def queue_bytes(self) -> float:
@@ -526,6 +545,9 @@ def _problems(sites: Sequence[Site], links: Sequence[Link], media: Sequence[Medi
         for direction, loss in (("up", link.loss_up), ("down", link.loss_down)):
             if not (0 <= loss < 1):
                 problems.append(f"link '{link.name}': expected loss_{direction} of at least 0 and below 1, got {loss!r}")
+        for direction, loss, bursts in (("up", link.loss_up, link.bursts_up), ("down", link.loss_down, link.bursts_down)):
+            if loss and bursts is not None:
+                problems.append(f"link '{link.name}': expected no loss_{direction} beside bursts_{direction}, got {loss!r}")
         if link.queue_bytes is not None and not (0 <= link.queue_bytes < math.inf):
             problems.append(f"link '{link.name}': expected queue_bytes of at least 0 and finite, got {link.queue_bytes!r}")
     full_media = {medium.name for medium in media if medium.duplex == "full"}

@@ -13,6 +13,7 @@ from netfl.learning.data import DATA, DataSource
 from netfl.learning.models import MODELS, Model
 from netfl.learning.partition import PARTITIONS, Iid, Partition
 from netfl.network.battery import Battery
+from netfl.network.bursts import LossBursts
 from netfl.network.outages import OUTAGES, Outages
 from netfl.network.topology import Routing
 from netfl.network.transport import TRANSPORTS, Fluid, TransportPart
@@ -93,6 +94,7 @@ class LinkBlock:
         loss: probability that a packet is lost, both directions; only transports that model loss take it.
         uplink_loss: from the first device to the second.
         downlink_loss: from the second to the first.
+        loss_bursts: a loss that changes over time (Gilbert-Elliott), in place of `loss`; likewise.
         queue: what can wait before the link in each direction; what its rate carries in 100 ms when absent.
         cost: what `routing: cost` adds up; a number without unit.
     """
@@ -112,6 +114,7 @@ class LinkBlock:
     loss: Annotated[float, Ge(0), Lt(1)] | None = None
     uplink_loss: Annotated[float, Ge(0), Lt(1)] | None = None
     downlink_loss: Annotated[float, Ge(0), Lt(1)] | None = None
+    loss_bursts: LossBursts | None = None
     queue: Size | None = None
     cost: Annotated[float, Ge(0), Le(1e9)] | None = None
 
@@ -184,6 +187,7 @@ class Sweep:
         points: settings that go together, by path; an entry may have a `label` for tables.
         replicates: how many independent repetitions; points of one replicate share their random numbers.
         constraint: an expression that a point must fulfil, such as `workloads.training.rounds >= 5`.
+        table: the figures of the table that `netfl sweep` ends with and `netfl compare` shows unless told otherwise; as for its `--metric`.
     """
 
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -191,6 +195,7 @@ class Sweep:
     points: tuple[dict[str, Any], ...] = ()
     replicates: Annotated[int, Ge(1), Le(100_000)] = 1
     constraint: str = ""
+    table: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,7 @@ class Plan:
         keys: the paths of the settings that vary.
         excluded: how many points the constraint removed.
         equal: how many points are the same configuration as an earlier one.
+        table: the figures that the study's table shows.
     """
 
     base: Loaded
@@ -67,6 +68,7 @@ class Plan:
     keys: tuple[str, ...]
     excluded: int = 0
     equal: int = 0
+    table: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def plan(
         raise ScenarioError(*problems)
     if not points:
         raise ScenarioError(base.problem(("sweep", "constraint"), f"the constraint removes every point of {total:,}"))
-    return Plan(base.single(), tuple(points.values()), keys, excluded, equal)
+    return Plan(base.single(), tuple(points.values()), keys, excluded, equal, sweep.table)
 
 
 def config_hash(scenario: Scenario) -> str:

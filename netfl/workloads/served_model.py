@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from netfl.codecs import Pipeline
 from netfl.errors import CodecError, RunError
 from netfl.learning import values
+from netfl.learning.lessons import Distilled
 from netfl.placement import Placement
 from netfl.store import Recipe
 from netfl.workloads.inference import Answers, infer, node_bytes, profile_of, served, served_bytes
@@ -31,7 +32,7 @@ class ServedModel:
         self.settings = settings
         self.session = session
         self.name = name
-        self.activations = Pipeline(settings.activations)
+        self.crossing = settings.crossing
         self.updates = Pipeline(settings.updates)
         self.profile = profile_of(session.task.model, session.task.dataset)
         self.results: dict[tuple[tuple[int, ...], tuple[int, ...], int], Answers] = {}
@@ -45,10 +46,14 @@ class ServedModel:
             return read
         task, trainer, streams = self.session.task, self.settings.pretrained, self.session.world.streams
         assert trainer is not None
-        start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
-        update = values.fit(trainer, task.model, start, task.dataset, None, streams.stream("pretrain", self.name))
+        first, stream = streams.stream("initial model"), streams.stream("pretrain", self.name)
+        if isinstance(trainer, Distilled):
+            model = trainer.model(task.model, task.dataset, task.facts, first, stream)
+        else:
+            start = values.initial_model(task.model, task.dataset, first)
+            model = values.total(start, values.fit(trainer, task.model, start, task.dataset, None, stream))
         feed = ModelFeed(self.session.world.env, self.settings.server)
-        feed.publish(0, values.total(start, update))
+        feed.publish(0, model)
         return feed
 
     def message_bytes(self, version: int, nodes: set[int]) -> int:
@@ -69,7 +74,7 @@ class ServedModel:
             task = self.session.task
             stream = self.session.world.streams.stream("activations", self.name, version, *cuts, *(f"node {place}" for place in order))
             weights = self._weights(version)
-            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.activations, stream)
+            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.crossing, stream)
             try:
                 self.results[cuts, order, version] = self.session.store.force(result)
             except CodecError as error:

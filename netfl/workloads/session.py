@@ -196,6 +196,7 @@ class Session:
         self._on_progress = on_progress
         self.rehearse: Rehearse | None = None
         self.feeds: dict[str, ModelFeed] = {}
+        self.processes: Mapping[str, simpy.Event] = {}
         self.planner_s: defaultdict[str, float] = defaultdict(float)
         self.stopped = world.env.event()
         self._at_end: list[Callable[[], None]] = []

@@ -15,7 +15,7 @@ import simpy
 from netfl.compute import DeviceProfile, Job, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
-from netfl.network.outages import ALWAYS_UP, Timeline
+from netfl.network.timelines import Timelines
 from netfl.network.topology import Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
@@ -96,10 +96,12 @@ class World:
         self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._timelines = {} if always_up else _timelines(topology, streams)
+        self._timelines = Timelines(Topology(()) if always_up else topology, streams)
         self._supplies = {} if always_up else _supplies(self.env, topology, profiles, self._timelines)
-        self._timelines |= self._supplies
         fabric = Fabric(self.env, topology, self._timelines)
+        for name, supply in self._supplies.items():
+            self._timelines.put(name, supply)
+            fabric.follow(supply)
         self._transport = transport.connect(self.env, fabric, topology, streams)
         self._profiles = {name: profiles[name] for name in topology.sites}
         # Of the devices that have ever computed.
@@ -170,12 +172,12 @@ class World:
 
     def is_up(self, device: str) -> bool:
         """Whether a device is up now."""
-        return self._timelines.get(device, ALWAYS_UP).up_at(self.now)
+        return self._timelines.get(device).up_at(self.now)
 
     def next_change_s(self, device: str) -> float:
         """When a device next goes down or comes back; infinity if never. Of a device whose battery holds out: an instant before which it does not."""
         supply = self._supplies.get(device)
-        return self._timelines.get(device, ALWAYS_UP).next_change_s(self.now) if supply is None else supply.earliest_change_s()
+        return self._timelines.get(device).next_change_s(self.now) if supply is None else supply.earliest_change_s()
 
     def profile(self, device: str) -> DeviceProfile:
         """What a device can compute."""
@@ -213,12 +215,12 @@ class World:
             return self.now
         links = [hop.link.name for hop in route.hops]
         changes = [self.next_change_s(name) for name in route.devices]
-        return min(*changes, *(self._timelines.get(name, ALWAYS_UP).next_change_s(self.now) for name in links), math.inf)
+        return min(*changes, *(self._timelines.get(name).next_change_s(self.now) for name in links), math.inf)
 
     def all_up(self, route: Route) -> bool:
         """Whether all sites and links on a route are up now."""
         names = [*route.devices, *(hop.link.name for hop in route.hops)]
-        return all(self._timelines.get(name, ALWAYS_UP).up_at(self.now) for name in names)
+        return all(self._timelines.get(name).up_at(self.now) for name in names)
 
     # --- what was rehearsed elsewhere ---------------------------------------------------------------------------------------
 
@@ -294,7 +296,7 @@ class World:
     def _processor(self, device: str) -> Processor:
         processor = self._processors.get(device)
         if processor is None:
-            uptime, supply = self._timelines.get(device, ALWAYS_UP), self._supplies.get(device)
+            uptime, supply = self._timelines.get(device), self._supplies.get(device)
             announce = None if supply is None else supply.computes
             processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
             if supply is not None:
@@ -348,9 +350,9 @@ class World:
     def _record_outages(self) -> None:
         rows = [
             Outage(element=name, element_kind="device" if name in self.topology.sites else "link", start_s=start, end_s=end)
-            for name, timeline in self._timelines.items()
+            for name in self._timelines.with_outages()
             if name not in self._supplies
-            for start, end in timeline.down_intervals(self.now)
+            for start, end in self._timelines.down_intervals(name, self.now)
         ]
         rows += [
             Outage(element=name, element_kind="device", start_s=start, end_s=end, reason=reason)
@@ -434,9 +436,7 @@ def _radio_powers(link: Link, forward: bool) -> tuple[float, float]:
     return (link.transmit_w, link.b_receive_w) if forward else (link.b_transmit_w, link.receive_w)
 
 
-def _supplies(
-    env: simpy.Environment, topology: Topology, profiles: Mapping[str, DeviceProfile], timelines: Mapping[str, Timeline]
-) -> dict[str, Supply]:
+def _supplies(env: simpy.Environment, topology: Topology, profiles: Mapping[str, DeviceProfile], timelines: Timelines) -> dict[str, Supply]:
     """The availability of every device with a battery."""
     batteries = {name: site.battery for name, site in topology.sites.items() if site.battery is not None}
     if not batteries:
@@ -455,17 +455,5 @@ def _supplies(
         profile = profiles[name]
         most_w = (profile.busy_w + radios_w[name]) * (1 + 1e-9)
         draw = Draw(profile.idle_w, profile.busy_w - profile.idle_w, most_w)
-        supplies[name] = Supply(env, name, battery, draw, timelines.get(name, ALWAYS_UP))
+        supplies[name] = Supply(env, name, battery, draw, timelines.get(name))
     return supplies
-
-
-def _timelines(topology: Topology, streams: Streams) -> dict[str, Timeline]:
-    """The on/off timeline of every device and link that has outages; names of the two are distinct."""
-    timelines: dict[str, Timeline] = {}
-    for name, site in topology.sites.items():
-        if site.outages is not None:
-            timelines[name] = site.outages.timeline(streams.stream("outages", "device", name))
-    for name, link in topology.links.items():
-        if link.outages is not None:
-            timelines[name] = link.outages.timeline(streams.stream("outages", "link", name))
-    return timelines

@@ -49,7 +49,7 @@ def written(folder: Path, rate: str, codec: list[Any], replicate: int, **figures
     }  # fmt: skip
     sums = {"up": 0, "down": 0, "wasted": 0, "total": figures["num_bytes"]}
     metrics = {
-        "simulated_s": reached[-1][0], "bytes": sums, "energy_j": {"total": 1.0}, "training": {"training": training}, "serving": {},
+        "simulated_s": reached[-1][0], "bytes": sums, "energy_j": {"total": 1.0}, "devices": {}, "training": {"training": training}, "serving": {},
         "work": {"trained_clients": 0, "reused_clients": 0}, "host_s": 1.0,
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps({"success": True, "metrics": metrics}))

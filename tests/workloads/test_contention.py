@@ -47,6 +47,6 @@ def test_the_planner_that_adds_up_idle_times_uploads() -> None:
     settings: Any = loaded.scenario.workloads["serving"]
     assert isinstance(settings.placement, Chain)
     best = settings.first_plan(session, "sensor-1")
-    assert best.describe() == "sensor-1:0-1 server:1-13"
+    assert best.describe() == "sensor-1:0-1 server:1-14"
     # The input is 9 x 128 values of a byte each, with a header of 8 bytes or so; 1 ms + 2 ms, twice.
     assert best.estimate_s == pytest.approx(0.00815, abs=5e-5)

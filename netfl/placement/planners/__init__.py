@@ -45,6 +45,7 @@ PLANNERS = Family(
         "simulate": "netfl.placement.planners.simulate:Simulate",
         "adaptive": "netfl.placement.planners.adaptive:Adaptive",
         "milp": "netfl.placement.planners.milp:Milp",
+        "route": "netfl.placement.planners.route:Route",
     },
 )
 """The kinds of planner that a scenario can name."""
