@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["Family", "Pairs", "nearest"]
+__all__ = ["Family", "Pairs", "nearest", "with_kinds"]
+
+_KIND = "kind of block"
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -148,9 +150,47 @@ class Family:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         blocks: list[dict[str, Any]] = [{"enum": self.kinds(), "description": "a kind whose settings are all left at their defaults"}]
         for kind, choice in cast(Any, schema)["schema"]["choices"].items():
-            block = dict(handler.resolve_ref_schema(handler(choice)))
-            block["properties"] = {"kind": {"const": kind}, **block.get("properties", {})}
-            block["required"] = ["kind", *block.get("required", [])]
-            block["title"] = kind
-            blocks.append(block)
+            # A definition that a block refers to need not exist yet: see `with_kinds`.
+            blocks.append({_KIND: kind, **handler(choice)})
         return {"oneOf": blocks}
+
+
+def with_kinds(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema with the `$defs` that it needs, in which every block of a family has its `kind` among its properties."""
+    definitions = schema.get("$defs", {})
+
+    def completed(node: Any) -> Any:
+        if isinstance(node, list):
+            return [completed(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if _KIND in node:
+            kind, block = node[_KIND], {name: each for name, each in node.items() if name != _KIND}
+            if "$ref" in block:
+                block = definitions[block["$ref"].removeprefix("#/$defs/")]
+            node = {
+                **block,
+                "properties": {"kind": {"const": kind}, **block.get("properties", {})},
+                "required": ["kind", *block.get("required", [])],
+                "title": kind,
+            }
+        return {name: completed(each) for name, each in node.items()}
+
+    found: dict[str, Any] = completed(schema)
+    used = _referred({name: each for name, each in found.items() if name != "$defs"}, found.get("$defs", {}), set())
+    return {**found, "$defs": {name: each for name, each in found.get("$defs", {}).items() if name in used}}
+
+
+def _referred(node: Any, definitions: Mapping[str, Any], known: set[str]) -> set[str]:
+    """The names of the definitions that a schema needs, directly or through others, added to those that are known."""
+    if isinstance(node, list):
+        for each in node:
+            _referred(each, definitions, known)
+    elif isinstance(node, dict):
+        name = str(node.get("$ref", "")).removeprefix("#/$defs/")
+        if name in definitions and name not in known:
+            known.add(name)
+            _referred(definitions[name], definitions, known)
+        for each in node.values():
+            _referred(each, definitions, known)
+    return known

@@ -13,10 +13,10 @@ import click
 from netfl.cli.output import console, exits, print_json
 
 if TYPE_CHECKING:
+    from netfl.report.estimates import Estimate
     from netfl.studies.compare import Comparison, Group
-    from netfl.studies.estimates import Estimate
 
-__all__ = ["compare_command"]
+__all__ = ["compare_command", "print_tables"]
 
 EXIT_TRUE = 5
 
@@ -48,14 +48,19 @@ def compare_command(
         if form == "json":
             print_json(_document(found, failing))
         elif form == "table":
-            for table in _tables(found):
-                console().print(table)
+            print_tables(found)
         else:
             click.echo(_csv(found) if form == "csv" else _markdown(found), nl=False)
         if failing:
             for group in failing:
                 click.echo(f"{condition}: true of {_title(group)}", err=True)
             sys.exit(EXIT_TRUE)
+
+
+def print_tables(found: Comparison) -> None:
+    """Print a comparison for people."""
+    for table in _tables(found):
+        console().print(table)
 
 
 def _title(group: Group) -> str:
@@ -76,7 +81,7 @@ def _number(value: float, metric: str) -> str:
     sign = "-" if value < 0 else ""
     if metric.startswith("time_to_accuracy") or (metric.endswith("_s") and not metric.endswith("host_s")):
         return sign + format_duration(abs(value))
-    if metric.startswith("bytes"):
+    if metric.startswith("bytes") or metric.endswith("_bytes"):
         return sign + format_bytes(abs(value))
     if metric.endswith("energy_j"):
         return sign + format_energy(abs(value))

@@ -29,14 +29,15 @@ from netfl.units import format_bytes, format_duration, format_rate
 from netfl.workloads import WORKLOADS
 from netfl.workloads.arrivals import ARRIVALS
 from netfl.workloads.background import TRAFFIC
+from netfl.workloads.cooperation import COOPERATIONS
 
 __all__ = ["CATALOGUES", "catalogue", "listing_tables"]
 
 _FAMILIES = {
     family.name: family
     for family in (
-        WORKLOADS, DATA, PARTITIONS, MODELS, PRETRAINERS, LESSONS, PARTITIONERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS, TRANSPORTS,
-        LOSSES, OUTAGES, GENERATORS,
+        WORKLOADS, DATA, PARTITIONS, MODELS, PRETRAINERS, LESSONS, PARTITIONERS, SELECTORS, AGGREGATORS, CODECS, ARRIVALS, TRAFFIC, PLANNERS,
+        COOPERATIONS, TRANSPORTS, LOSSES, OUTAGES, GENERATORS,
     )
 }  # fmt: skip
 _TOPOLOGY_BLOCKS = {

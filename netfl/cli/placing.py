@@ -139,9 +139,9 @@ def _bars(group: Group) -> list[tuple[str, list[tuple[str, float]], float]]:
     """For each planner that found a placement: its name, the parts of its estimate, the simulated latency."""
     bars = []
     for row in group.rows:
-        if row.parts is None or row.simulated_s is None:
+        if row.parts is None or row.simulated_s is None or row.placement is None:
             continue
-        devices = group.path.devices
+        devices = row.placement.devices
         parts = []
         for k, seconds in enumerate(row.parts.compute_s):
             parts.append((f"compute on {devices[k] if k else 'the device'}", seconds))

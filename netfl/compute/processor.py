@@ -50,6 +50,10 @@ class Job:
         return max(0.0, self.end_s - self.queued_s - self.busy_s)
 
 
+_NOBODY: deque[Job] = deque(maxlen=0)
+"""The queue of an idle processor: one of its own takes 700 bytes, and there may be a hundred thousand of them."""
+
+
 class Processor:
     """One queue of jobs; a job with steps left goes to its end whenever another job waits.
 
@@ -64,7 +68,13 @@ class Processor:
         announce: called with whether there is work, when that changes; None for nobody.
         memory_bytes: what work that has begun and not ended holds.
         peak_memory_bytes: the most that this ever was.
+        most_waiting: the most jobs that ever waited at once, the one at work not counted.
     """
+
+    __slots__ = (
+        *("_announce", "_counted_s", "_env", "_finished_s", "_queue", "_stint", "_stint_start_s", "_stint_steps", "_uptime", "_waiting_s"),
+        *("memory_bytes", "most_waiting", "peak_memory_bytes", "profile"),
+    )
 
     def __init__(
         self, env: simpy.Environment, profile: DeviceProfile, uptime: Uptime, announce: Callable[[bool], None] | None = None
@@ -73,18 +83,24 @@ class Processor:
         self._env = env
         self._uptime = uptime
         self._announce = announce
-        self._queue: deque[Job] = deque()
+        self._queue = _NOBODY
         self._stint_start_s = 0.0
         self._stint_steps = 0
         self._stint = 0
         self._finished_s = 0.0
         self.memory_bytes = 0
+        self.most_waiting = 0
+        self._waiting_s = 0.0
+        self._counted_s = 0.0
         self.peak_memory_bytes = 0
 
     def submit(self, work: Work) -> Job:
         """Queue the work; `job.done` succeeds with the job when it ends."""
         job = Job(work, work.step_s(self.profile), self._env.now, self._env.event())
+        self._count_waiting()
         self._enqueue(job)
+        if len(self._queue) > self.most_waiting + 1:
+            self.most_waiting = len(self._queue) - 1
         if len(self._queue) == 1:
             self._begin()
             if self._announce is not None:
@@ -104,6 +120,17 @@ class Processor:
             return self._finished_s
         return self._finished_s + self._steps_ended(at_least=0) * self._queue[0].step_s
 
+    def waiting_s(self) -> float:
+        """How long jobs have waited so far, added up over the jobs, the one at work not counted."""
+        self._count_waiting()
+        return self._waiting_s
+
+    def _count_waiting(self) -> None:
+        now = self._env.now
+        if len(self._queue) > 1:
+            self._waiting_s += (len(self._queue) - 1) * (now - self._counted_s)
+        self._counted_s = now
+
     def recheck(self) -> None:
         """When it is up is not what was foreseen: the stint in progress ends at another time."""
         if self._queue:
@@ -111,6 +138,8 @@ class Processor:
 
     def _enqueue(self, job: Job, running: bool = True) -> None:
         """Behind everyone of its own priority or a higher one; the first of the queue is at work, if anything is running."""
+        if self._queue is _NOBODY:
+            self._queue = deque()
         queue, priority = self._queue, job.work.priority
         place, least = len(queue), 1 if running else 0
         while place > least and queue[place - 1].work.priority < priority:
@@ -169,6 +198,7 @@ class Processor:
         timer.callbacks.append(ended)
 
     def _stint_ended(self) -> None:
+        self._count_waiting()
         job = self._queue.popleft()
         job.steps_left -= self._stint_steps
         self._finished_s += self._stint_steps * job.step_s
@@ -181,5 +211,7 @@ class Processor:
             job.done.succeed(job)
         if self._queue:
             self._begin()
-        elif self._announce is not None:
+            return
+        self._queue = _NOBODY
+        if self._announce is not None:
             self._announce(False)

@@ -25,8 +25,9 @@ from netfl.learning.updates import Update
 
 __all__ = ["Chain", "chain_of"]
 
-CHUNK_BYTES = 8 * 2**20
-"""Clients train in chunks whose weights and step fit this: some of a core's share of cache."""
+CHUNK_BYTES = 32 * 2**20
+"""Clients train in chunks whose weights and step fit this: about what processors have of last-level cache. (Measured: a round of LeNet
+takes 0.80 of its time with 8 MB, one of the small CNN 0.95.)"""
 
 ABSENT = -1e30
 """Bias of a class that only fills up the width: its probability is 0, and so is the gradient of all that leads to it."""

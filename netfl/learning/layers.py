@@ -92,12 +92,7 @@ class Convolution:
         Ho, Wo = (Hp - kh) // sh + 1, (Wp - kw) // sw + 1
         padded = x.new_zeros((K, self.channels, Hp, Wp, B))
         padded[:, :C, ph : ph + H, pw : pw + W].copy_(x)
-        row = Wp * B
-        strides = (self.channels * Hp * row, Hp * row, row, B, sh * row)
-        if sw == 1:  # a row of windows is one run of numbers
-            windows = padded.as_strided((K, self.channels, kh, kw, Ho, Wo * B), (*strides, 1))
-        else:
-            windows = padded.as_strided((K, self.channels, kh, kw, Ho, Wo, B), (*strides, sw * B, 1))
+        windows = _windows(padded, Ho, Wo, self.kernel, self.stride)
         windows_KDS = windows.reshape(K, self.channels * kh * kw, Ho * Wo * B)
         w_KOD = weights[self.index].flatten(2)
         if self.has_bias:
@@ -110,18 +105,15 @@ class Convolution:
         """See `Layer`: the sum of the windows' gradients at each place of the padded maps, without the padding."""
         K, C, H, W, B = kept[1]
         Ho, Wo = gradient.shape[2:4]
-        (kh, kw), (ph, pw), (sh, sw) = self.kernel, self.padding, self.stride
+        (kh, kw), (ph, pw) = self.kernel, self.padding
         w_KDO = weights[self.index].flatten(2).transpose(1, 2)
-        g_windows = torch.bmm(w_KDO, gradient.reshape(K, -1, Ho * Wo * B)).view(K, self.channels, kh, kw, Ho, Wo * B)
-        maps = gradient.new_zeros((K, self.channels, H + 2 * ph, W + 2 * pw, B))
-        rows = maps.flatten(3)
-        for i in range(kh):
-            for j in range(kw):
-                if sw == 1:
-                    rows[:, :, i : i + sh * Ho : sh, j * B : (j + Wo) * B].add_(g_windows[:, :, i, j])
-                else:
-                    places = maps[:, :, i : i + sh * Ho : sh, j : j + sw * Wo : sw]
-                    places.add_(g_windows[:, :, i, j].view(places.shape))
+        g_windows = torch.bmm(w_KDO, gradient.reshape(K, -1, Ho * Wo * B)).view(K, self.channels, kh * kw, Ho, -1)
+        Hp, Wp = H + 2 * ph, W + 2 * pw
+        maps = gradient.new_zeros((K, self.channels, Hp, Wp, B))
+        windows = _windows(maps, Ho, Wo, self.kernel, self.stride)
+        places = [place for row in windows.unbind(2) for place in row.unbind(2)]
+        # In one call, one window offset after another: places overlap, and the order of a sum decides its bits.
+        torch._foreach_add_(places, [each.view(places[0].shape) for each in g_windows.unbind(2)])
         return maps[:, :C, ph : ph + H, pw : pw + W]
 
     def descend(self, kept: tuple[Tensor, torch.Size], gradient: Tensor, update: Update) -> None:
@@ -130,6 +122,17 @@ class Convolution:
         update.product(self.index, g_KOS, kept[0].transpose(1, 2))
         if self.has_bias:
             update.add(self.index + 1, g_KOS.sum(2))
+
+
+def _windows(maps: Tensor, Ho: int, Wo: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """Maps (K, C, H, W, B) seen as windows (K, C, kh, kw, Ho, Wo * B), where these are runs of numbers, else (K, C, kh, kw, Ho, Wo, B)."""
+    K, C, H, W, B = maps.shape
+    (kh, kw), (sh, sw) = kernel, stride
+    row = W * B
+    strides = (C * H * row, H * row, row, B, sh * row)
+    if sw == 1:
+        return maps.as_strided((K, C, kh, kw, Ho, Wo * B), (*strides, 1))
+    return maps.as_strided((K, C, kh, kw, Ho, Wo, B), (*strides, sw * B, 1))
 
 
 @dataclass(frozen=True)

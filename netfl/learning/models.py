@@ -198,7 +198,9 @@ def check_fit(model: Model, data: Dataset) -> None:
             logits = module(samples)
     except Exception as error:
         raise ValueError(f"the model does not run on samples of shape {data.sample_shape}: {error}") from error
-    shape = tuple(getattr(logits, "shape", ()))
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError(f"expected the model to return one tensor of logits, got a {type(logits).__name__}")
+    shape = tuple(logits.shape)
     if shape != (2, data.num_classes):
         raise ValueError(f"expected the model to turn 2 samples into logits of shape (2, {data.num_classes}), got {shape}")
 

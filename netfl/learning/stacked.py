@@ -289,7 +289,7 @@ def _train_chunk(
     lengths = np.array([len(client) for client in labels], dtype=np.int64)
     epoch = schedule(lengths.tolist(), batch_size, plan.rows, plan.quantum)
     offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    samples = _with_filling(plan, np.concatenate(inputs))
+    samples = _with_filling(plan, inputs)
     answers = np.concatenate([*labels, [0]])
     dtype = weights[0].dtype
     scales = torch.from_numpy(epoch.scales).to(dtype).unsqueeze(1)
@@ -337,14 +337,14 @@ def _train_chunk(
     return np.stack([np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths, last], axis=1)
 
 
-def _with_filling(plan: Plan, inputs: npt.NDArray[Any]) -> Tensor:
-    """The samples as the first layer takes them, and one more of zeros behind them."""
-    count = len(inputs)
-    flat = inputs.reshape(count, -1)
-    width = plan.inputs[0] if len(plan.inputs) == 1 else flat.shape[1]
-    samples = torch.from_numpy(flat).new_zeros((count + 1, width))
-    samples.numpy()[:count, : flat.shape[1]] = flat
-    return samples if len(plan.inputs) == 1 else samples.view(-1, *plan.inputs)
+def _with_filling(plan: Plan, inputs: Sequence[npt.NDArray[Any]]) -> Tensor:
+    """All clients' samples as the first layer takes them, and one more of zeros behind them."""
+    count = sum(map(len, inputs))
+    if len(plan.inputs) == 1:
+        inputs = [each.reshape(len(each), -1) for each in inputs]
+    samples = np.zeros((count + 1, *plan.inputs), inputs[0].dtype)
+    np.concatenate(inputs, out=samples[(slice(count), *map(slice, inputs[0].shape[1:]))])
+    return torch.from_numpy(samples)
 
 
 def _loss(stacked_logits: Tensor, targets: Tensor, answers: Tensor, scales: Tensor, terms: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from netfl.learning.data import Dataset
     from netfl.learning.student_nets import Student, Team
 
-__all__ = ["StudentTeam", "answers", "check_teacher", "check_trainer", "distilled", "features", "filter_activity"]
+__all__ = ["StudentTeam", "answers", "check_teacher", "check_trainer", "distilled", "features", "filter_activity", "teacher_maps"]
 
 Calls = Sequence[tuple[Any, ...]]
 Groups = tuple[tuple[int, ...], ...]
@@ -94,7 +94,7 @@ def check_trainer(trainer: Trainer) -> None:
     Raises:
         ValueError: it is another than sgd, adam and adamw, or asks for another device than the CPU.
     """
-    if not isinstance(trainer, Sgd | Adam | AdamW):
+    if not isinstance(trainer, Sgd | Adam) or type(trainer) not in (Sgd, Adam, AdamW):  # what inherits of them does more
         raise ValueError(f"expected one of sgd, adam and adamw to train students with, got {type(trainer).__name__}")
     if trainer.device != "cpu":
         raise ValueError(f"device: students are trained on the cpu, got {trainer.device}")
@@ -218,9 +218,25 @@ def _train(
     return to_vector(module)
 
 
-def features(team: StudentTeam, vector: Recipe, data: Recipe) -> Recipe:
-    """What each student says of the test samples: a tuple of (N, width) float32, each student run by itself."""
-    return recipe(_FEATURES, team, vector, data)
+def teacher_maps(teacher: Model, student: Model, data: Recipe) -> Recipe:
+    """`check_teacher` for a dataset's samples."""
+    return recipe(_TEACHER_MAPS, teacher, student, data)
+
+
+def _teacher_maps(calls: Calls) -> list[tuple[int, int, int]]:
+    return [check_teacher(teacher, student, data.sample_shape, data.num_classes) for teacher, student, data in calls]
+
+
+def features(team: StudentTeam, vector: Recipe, data: Recipe, samples: Recipe | None = None) -> Recipe:
+    """What each student says of the test samples: a tuple of (N, width) float32, each student run by itself.
+
+    Args:
+        team: the students.
+        vector: their parameters (P,).
+        data: the dataset.
+        samples: (N, *sample_shape) in place of the test samples: what was received of them; None for themselves.
+    """
+    return recipe(_FEATURES, team, vector, data, samples)
 
 
 def _features(calls: Calls) -> list[tuple[npt.NDArray[np.float32], ...]]:
@@ -229,7 +245,8 @@ def _features(calls: Calls) -> list[tuple[npt.NDArray[np.float32], ...]]:
     from netfl.learning.plain import EVALUATION_BATCH, one_thread
 
     results = []
-    for team, vector, data in calls:
+    for team, vector, data, samples in calls:
+        inputs = data.test_inputs if samples is None else samples
         parts, at = [], 0
         for place in range(len(team.groups)):
             student = team.build_student(place, data.sample_shape, data.num_classes)
@@ -239,8 +256,8 @@ def _features(calls: Calls) -> list[tuple[npt.NDArray[np.float32], ...]]:
             with one_thread(), torch.inference_mode():
                 student.eval()
                 batches = [
-                    student(torch.from_numpy(data.test_inputs[begin : begin + EVALUATION_BATCH])).numpy()
-                    for begin in range(0, len(data.test_inputs), EVALUATION_BATCH)
+                    student(torch.from_numpy(inputs[begin : begin + EVALUATION_BATCH])).numpy()
+                    for begin in range(0, len(inputs), EVALUATION_BATCH)
                 ]
             parts.append(np.concatenate(batches))
         results.append(tuple(parts))
@@ -285,6 +302,7 @@ def _loaded(model: Model, vector: npt.NDArray[np.float32], data: Dataset) -> Any
 _AS_TENSOR = TensorForm(lambda vector: {"vector": vector}, lambda named: named["vector"])
 _FILTER_ACTIVITY = Function("filter_activity", 1, _filter_activity)
 _DISTILLED = Function("distilled", 1, _distilled, _AS_TENSOR)
+_TEACHER_MAPS = Function("teacher_maps", 1, _teacher_maps, FactForm(list, tuple))
 _FEATURES = Function("student_features", 1, _features)
 _ANSWERS = Function(
     "student_answers",

@@ -90,6 +90,28 @@ class Radio(Protocol):
         ...
 
 
+class _Silent:
+    """The radios of a device that no flow crosses."""
+
+    def radio_j(self, name: str) -> float:
+        """Nothing so far."""
+        return 0.0
+
+    def radio_w(self, name: str) -> float:
+        """Nothing now."""
+        return 0.0
+
+    def is_crossed(self, name: str) -> bool:
+        """No."""
+        return False
+
+    def tell_of_rates(self, name: str, told: bool) -> None:
+        """There is nothing to tell."""
+
+    def recheck(self, name: str) -> None:
+        """Nobody waits for it."""
+
+
 class Supply(Timeline):
     """The availability of a device with a battery: down while the battery is empty, and in its other outages.
 
@@ -99,6 +121,9 @@ class Supply(Timeline):
     Between two solves of the network, and between two changes of the processor, the power is constant, so the instant of depletion is known
     and one timer stands for it. With flows on the way and much charge left, the solves need not be looked at: at the most power that the device
     can draw it cannot be empty before half of that time is over, and then it is looked at again.
+
+    As long as no flow crosses the device and it computes nothing, there is no timer either: what has become of the battery at its power at idle is
+    found when somebody asks. `connect` ends that.
 
     Args:
         env: whose clock it follows.
@@ -112,28 +137,36 @@ class Supply(Timeline):
         super().__init__()
         self.battery = battery
         self._env = env
-        self._name = name
+        self.name = name
         self._draw = draw
         self._outages = outages
-        self._radio: Radio
+        self._radio: Radio = _Silent()
         self._on_change: Callable[[], None] | None = None
         self._busy = False
         self._computing = False
         self._charge_j = battery.capacity * battery.initial
-        self._since_s: float = env.now
+        self._since_s = 0.0
         self._radio_j = 0.0
         self._armed_s = math.inf
         self._empty = False
         # The times at which it was empty; the last one may end in the future.
         self._starts: list[float] = []
         self._ends: list[float] = []
+        # Without a timer: when it would ring, and the time of its last ring while that is gone through.
+        self._alone = True
+        self._rings_s = 0.0
+        self._then_s: float | None = None
 
     # Set-up.
 
     def connect(self, radio: Radio) -> None:
-        """Begin to follow what the radios draw."""
+        """Begin to follow what the radios draw, and what the processor does."""
+        self._catch_up()
+        self._alone = False
         self._radio = radio
-        self.look()
+        if self._armed_s < math.inf:
+            due_s, self._armed_s = self._armed_s, math.inf
+            self._ring_at(due_s)
 
     def tell(self, on_change: Callable[[], None]) -> None:
         """Call this whenever the battery has become empty, or holds enough again."""
@@ -143,6 +176,7 @@ class Supply(Timeline):
 
     def up_at(self, time_s: float) -> bool:
         """Whether it is up at this instant."""
+        self._catch_up()
         return self._outages.up_at(time_s) and self._empty_until_s(time_s) is None
 
     def next_change_s(self, time_s: float) -> float:
@@ -161,7 +195,7 @@ class Supply(Timeline):
 
     def earliest_change_s(self) -> float:
         """No change comes before: the next known one, or the instant at which the battery would be empty at the most power there can be."""
-        now = self._env.now
+        now = self._now
         known_s = self.next_change_s(now)
         if self._empty:
             return known_s
@@ -175,6 +209,7 @@ class Supply(Timeline):
 
     def downtimes(self, end_s: float) -> list[tuple[float, float, Literal["outage", "battery"]]]:
         """When it was down before `end_s`, and why: battery for as long as that was empty, outage for the rest. In order of time."""
+        self._catch_up()
         found: list[tuple[float, float, Literal["outage", "battery"]]] = []
         empty = [(start_s, min(stop_s, end_s)) for start_s, stop_s in zip(self._starts, self._ends, strict=True) if start_s < end_s]
         found += [(start_s, stop_s, "battery") for start_s, stop_s in empty]
@@ -190,11 +225,13 @@ class Supply(Timeline):
 
     def empty_s(self) -> float:
         """Seconds for which the battery has been empty so far."""
-        now = self._env.now
+        self._catch_up()
+        now = self._now
         return math.fsum(min(end_s, now) - start_s for start_s, end_s in zip(self._starts, self._ends, strict=True))
 
     def charge_j(self) -> float:
         """What the battery holds now."""
+        self._catch_up()
         self._count()
         return self._charge_j
 
@@ -207,9 +244,23 @@ class Supply(Timeline):
 
     def take(self, joules: float) -> None:
         """Take what was drawn beside the network and the processor."""
+        self._catch_up()
         self._count()
         self._charge_j -= joules
         self.look()
+
+    @property
+    def _now(self) -> float:
+        return float(self._env.now) if self._then_s is None else self._then_s
+
+    def _catch_up(self) -> None:
+        """Go through what a timer would have told of until now."""
+        if self._alone and self._then_s is None:
+            while self._rings_s <= self._env.now:
+                self._then_s, self._rings_s = self._rings_s, math.inf
+                self._armed_s = math.inf
+                self.look()
+            self._then_s = None
 
     def _empty_until_s(self, time_s: float) -> float | None:
         place = bisect_right(self._starts, time_s) - 1
@@ -217,9 +268,9 @@ class Supply(Timeline):
 
     def _count(self) -> None:
         """Bring the charge up to now: nothing but the radios' power has changed since it was last done."""
-        now, battery = self._env.now, self.battery
+        now, battery = self._now, self.battery
         seconds, self._since_s = now - self._since_s, now
-        radio_j = self._radio.radio_j(self._name)
+        radio_j = self._radio.radio_j(self.name)
         if self._empty:
             self._charge_j += battery.harvest * seconds
         else:
@@ -230,10 +281,10 @@ class Supply(Timeline):
 
     def look(self) -> None:
         """Count, and set the timer for when that has to be done again."""
-        now, battery, draw, radio = self._env.now, self.battery, self._draw, self._radio
+        now, battery, draw, radio = self._now, self.battery, self._draw, self._radio
         self._count()
         if self._empty and now < self._ends[-1]:
-            radio.tell_of_rates(self._name, told=False)
+            radio.tell_of_rates(self.name, told=False)
             self._ring_at(self._ends[-1])
             return
         if self._empty:
@@ -242,40 +293,44 @@ class Supply(Timeline):
             self._ends[-1] = now
             self._has_changed()
         self._computing = self._busy and self._outages.up_at(now)
-        crossed = radio.is_crossed(self._name)
+        crossed = radio.is_crossed(self.name)
         follows = crossed and (self.may_overflow or self._charge_j < _NEAR * battery.capacity)
         if crossed and not follows:
             due_s = now + self._charge_j / (2 * draw.most_w)
         else:
-            power_w = draw.idle_w + (draw.compute_w if self._computing else 0.0) + radio.radio_w(self._name) - battery.harvest
+            power_w = draw.idle_w + (draw.compute_w if self._computing else 0.0) + radio.radio_w(self.name) - battery.harvest
             due_s = now + self._charge_j / power_w if power_w > 0 else math.inf
             if power_w > 0 and (due_s <= now or self._charge_j <= _NOTHING * battery.capacity):
                 self._run_empty()
                 return
-        radio.tell_of_rates(self._name, told=follows)
+        radio.tell_of_rates(self.name, told=follows)
         if self._busy:
             due_s = min(due_s, self._outages.next_change_s(now))
         self._ring_at(due_s)
 
     def _run_empty(self) -> None:
-        now, battery = self._env.now, self.battery
+        now, battery = self._now, self.battery
         self._charge_j = 0.0
         self._empty = True
         self._starts.append(now)
         self._ends.append(now + battery.restart * battery.capacity / battery.harvest if battery.harvest else math.inf)
-        self._radio.tell_of_rates(self._name, told=False)
+        self._radio.tell_of_rates(self.name, told=False)
         self._ring_at(self._ends[-1])
         self._has_changed()
 
     def _has_changed(self) -> None:
-        self._radio.recheck(self._name)
+        self._radio.recheck(self.name)
         if self._on_change is not None:
             self._on_change()
 
     def _ring_at(self, due_s: float) -> None:
         if due_s < self._armed_s:
             self._armed_s = due_s
-            self._env.timeout(max(due_s - self._env.now, 0.0), due_s).callbacks.append(self._rung)
+            wait_s = max(due_s - self._now, 0.0)
+            if self._alone:
+                self._rings_s = self._now + wait_s
+            else:
+                self._env.timeout(wait_s, due_s).callbacks.append(self._rung)
 
     def _rung(self, event: simpy.Event) -> None:
         if event.value == self._armed_s:

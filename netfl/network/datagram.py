@@ -8,7 +8,7 @@ A sender's radio sends one frame at a time, first come first served, and keeps s
 down its frames wait. On a medium of LoRaWAN radios they send at will, and two frames of one spreading factor and channel that overlap are both
 lost (no capture: a stronger one does not survive), as are frames for a device that is sending. On media of other radios frames wait for one
 another: what contention costs on average is in the time of a frame. A frame is also lost if its receiver or the link is down at any time
-while it is on the air, or its sender goes down, and by what the link's `loss` or the transport's `losses` draws.
+while it is on the air, or its sender goes down, and by what the link's `loss` or `loss_bursts`, or the transport's `losses`, draws.
 
 Confirmed (LoRaWAN, RFC 7252's CoAP): the receiver of a radio hop answers a frame with one that has no payload; the sender repeats the
 frame until it hears that. LoRaWAN's answer goes out a second later (its first window) or not at all, if the receiver is sending then or the
@@ -30,6 +30,7 @@ import numpy as np
 import simpy
 from annotated_types import Ge
 
+from netfl.network.bursts import BurstyLoss, LossChains
 from netfl.network.fabric import Fabric, Flow, Held
 from netfl.network.links import TECHNOLOGIES, Radio
 from netfl.network.lora import SubBand
@@ -37,6 +38,7 @@ from netfl.network.loss import LOSSES, Delivery, Losses
 from netfl.network.outages import Availability
 from netfl.network.topology import Hop, Link, Route, Topology
 from netfl.network.transport import HopBytes
+from netfl.network.under_way import UnderWay
 from netfl.randomness import Streams
 from netfl.units import Duration, Size
 
@@ -57,7 +59,7 @@ class Datagram:
         backoff: each further wait is this many times as long; CoAP has 2, LoRaWAN 1.
         sub_bands: where radios with a duty cycle send, in place of the technology's own.
         collisions: whether frames that overlap on a LoRaWAN medium are lost; false where `losses` is a measurement that has them in it.
-        losses: of frames on links that have no `loss` of their own.
+        losses: of frames on links that have no `loss` or `loss_bursts` of their own.
         timeout: an outage may hold a frame at its sender or on a wire for this long; then the transfer has failed.
     """
 
@@ -255,7 +257,7 @@ class _Station:
         transport = self.transport
         self.sending = None
         del self.air.bursts[burst]
-        lost = transport.draws(burst.hop).lost()
+        lost = transport.draws(burst.hop).lost(transport.env.now)
         if not (burst.spoilt or lost) and transport.was_up(burst):
             latency_s = 0.0 if burst.exchange.leg.radio.latency_in_frame else burst.hop.link.latency_s
             burst.exchange.received(burst, latency_s)
@@ -292,11 +294,14 @@ class _Draws:
     """The random numbers of one direction of one link."""
 
     losses: Iterator[bool] | None
+    bursts: BurstyLoss | None
     channels: np.random.Generator
     waits: np.random.Generator
 
-    def lost(self) -> bool:
-        """Whether the next frame is lost."""
+    def lost(self, end_s: float) -> bool:
+        """Whether the next frame, on the air until then, is lost."""
+        if self.bursts is not None:
+            return self.bursts.lost(end_s)
         return self.losses is not None and next(self.losses)
 
     def channel(self, count: int) -> int:
@@ -758,7 +763,7 @@ class DatagramTransfer:
         self.held.extend(frame.on_wires.values())
 
 
-class DatagramTransport:
+class DatagramTransport(UnderWay[DatagramTransfer]):
     """Sends messages in frames.
 
     Args:
@@ -770,12 +775,13 @@ class DatagramTransport:
     """
 
     def __init__(self, env: simpy.Environment, fabric: Fabric, topology: Topology, settings: Datagram, streams: Streams) -> None:
+        super().__init__()
         self.env = env
         self.fabric = fabric
         self.topology = topology
         self.settings = settings
         self._streams = streams
-        self._under_way: dict[DatagramTransfer, None] = {}
+        self._chains = LossChains(streams)
         self._airs: dict[tuple[str, str], _Air] = {}
         self._stations: dict[tuple[str, _Air], _Station] = {}
         self._draws: dict[tuple[str, bool], _Draws] = {}
@@ -798,25 +804,9 @@ class DatagramTransport:
         if num_bytes < 0:
             raise ValueError(f"expected at least 0 bytes, got {num_bytes!r}")
         transfer = DatagramTransfer(self, self.topology.route(source, destination), num_bytes, announce)
-        self._under_way[transfer] = None
+        self.note(transfer)
         transfer.begin()
         return transfer
-
-    def close(self) -> list[DatagramTransfer]:
-        """Cut off what is still under way, at the run's end: it stays in_flight and its `done` never comes.
-
-        Returns:
-            The transfers that were cut off, in the order in which they were sent.
-        """
-        cut = list(self._under_way)
-        self._under_way.clear()
-        for transfer in cut:
-            transfer.cut_off()
-        return cut
-
-    def forget(self, transfer: DatagramTransfer) -> None:
-        """A transfer that has ended is no longer under way."""
-        del self._under_way[transfer]
 
     def legs(self, route: Route) -> tuple[_Leg | Route, ...]:
         """A route as hops over radios, and runs of hops between them."""
@@ -843,9 +833,11 @@ class DatagramTransport:
         found = self._draws.get(key)
         if found is None:
             way = "up" if hop.forward else "down"
+            bursts = None if hop.bursts is None else self._chains.of(hop)
             losses = Delivery(ratio=1 - hop.loss) if hop.loss else self.settings.losses
             found = self._draws[key] = _Draws(
                 None if losses is None else losses.frames(self._streams.stream("datagram", "loss", hop.link.name, way)),
+                bursts,
                 self._streams.generator("datagram", "channel", hop.link.name, way),
                 self._streams.generator("datagram", "wait", hop.link.name, way),
             )

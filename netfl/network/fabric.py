@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import simpy
@@ -70,6 +70,11 @@ class Held(NamedTuple):
 class Pace(Protocol):
     """What holds one flow back besides capacities, as a transport's window does."""
 
+    @property
+    def num_bytes(self) -> int | None:
+        """All that the flow is to move as things stand, what has moved included; None for what it was started with."""
+        ...
+
     def begin(self, now_s: float, moved_bits: float) -> Step:
         """Bits begin to move, or do so again after an outage."""
         ...
@@ -86,6 +91,22 @@ class Pace(Protocol):
 
     def tail_s(self, now_s: float) -> float:
         """Seconds that the flow goes on for when all of its bits have moved."""
+        ...
+
+    def repeated_bytes(self, moved_bytes: int) -> int:
+        """How many of the bytes that have moved the network lost: they moved for nothing."""
+        ...
+
+
+class Availabilities(Protocol):
+    """Who says when sites and links are up."""
+
+    def get(self, name: str, default: Timeline, /) -> Timeline:
+        """The timeline of a site or link, or the default if it is always up."""
+        ...
+
+    def __len__(self) -> int:
+        """0 if all of them are always up."""
         ...
 
 
@@ -262,7 +283,7 @@ class _Way:
 
     __slots__ = ("elements", "hops", "metered_bits", "path")
 
-    def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[tuple[str, bool], ...], path: Path) -> None:
+    def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[Hop, ...], path: Path) -> None:
         self.elements = elements
         self.hops = hops
         self.path = path
@@ -281,15 +302,19 @@ class Fabric:
     """
 
     def __init__(
-        self, env: simpy.Environment, topology: Topology, timelines: Mapping[str, Timeline] | None = None, shares: Shares | None = None
+        self, env: simpy.Environment, topology: Topology, timelines: Availabilities | None = None, shares: Shares | None = None
     ) -> None:
         self.env = env
         self.topology = topology
         self._shares = Shares() if shares is None else shares
-        self._elements = {name: _Element(name, timeline) for name, timeline in (timelines or {}).items() if timeline is not ALWAYS_UP}
+        self._timelines: Availabilities = {} if timelines is None else timelines
+        # Of those that something has crossed or asked for.
+        self._elements: dict[str, _Element] = {}
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, ...], Capacity] = {}
+        # Of full-duplex links: what a hop crosses, at a cost of 1 a bit.
+        self._wires: dict[Hop, Capacity] = {}
         self._names: dict[Capacity, tuple[str, str]] = {}
         self._ways: dict[Route, _Way] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
@@ -302,10 +327,6 @@ class Fabric:
         self._looking: dict[str, Supply] = {}
         self._joules: dict[tuple[str, Route], float] = {}
         self._supplied = False
-        for element in self._elements.values():
-            if element.supply is not None:
-                self._supplied = True
-                element.supply.connect(self)
 
     def start(
         self,
@@ -350,8 +371,7 @@ class Fabric:
 
     def availability(self, name: str) -> Availability:
         """When a site or link is up."""
-        element = self._elements.get(name)
-        return ALWAYS_UP if element is None else element.timeline
+        return self._timelines.get(name, ALWAYS_UP)
 
     def passes(self, hop: Hop) -> bool:
         """Whether a hop's link and ends are up now, and its rate is above 0."""
@@ -359,6 +379,10 @@ class Fabric:
         if hop.rates is not None and hop.rates.at(now) == 0:
             return False
         return all(self.availability(name).up_at(now) for name in (hop.link.name, hop.source, hop.destination))
+
+    def follow(self, supply: Supply) -> None:
+        """Let a device's battery know what its radios draw, from now on; nothing happens if it does."""
+        self._element(supply.name)
 
     # What a device with a battery asks for (`netfl.network.battery.Radio`).
 
@@ -429,7 +453,8 @@ class Fabric:
         total: dict[tuple[str, bool], float] = {}
         for way, bits in bits_on.items():
             for hop in way.hops:
-                total[hop] = total.get(hop, 0.0) + bits
+                key = (hop.link.name, hop.forward)
+                total[key] = total.get(key, 0.0) + bits
         return total
 
     def moved_bits_of(self, flow: Flow) -> float:
@@ -511,6 +536,10 @@ class Fabric:
     def _take_step(self, flow: Flow, step: Step) -> None:
         load = flow._load
         assert load is not None
+        assert flow._pace is not None
+        num_bytes = flow._pace.num_bytes
+        if num_bytes is not None:
+            flow.num_bytes = num_bytes
         goal_bits = min(step.due_bits, 8.0 * flow.num_bytes)
         if step.cap_bps != load.cap_bps or goal_bits != flow._goal_bits:
             self._shares.change(load, self.env.now, cap_bps=step.cap_bps, cause=step.cause, more_bits=goal_bits - flow._goal_bits)
@@ -730,7 +759,9 @@ class Fabric:
     def _way(self, route: Route) -> _Way:
         if not route.hops:
             raise ValueError(f"expected a route of at least one hop, got one from '{route.source}' to itself")
-        for hop in route.hops:
+        hops = route.hops
+        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None]
+        for hop in varying:
             if hop.rates is not None:
                 key = (hop.link.name, hop.forward)
                 if key not in self._varying:
@@ -741,20 +772,37 @@ class Fabric:
                 if hop.rates.has_gaps:
                     self._gaps.setdefault(key, _Element(hop.link.name, Gaps(hop.rates)))
         costs, stations = self._costs(route)
-        hops = tuple((hop.link.name, hop.forward) for hop in route.hops)
-        names: Iterable[str] = (*route.devices, *(hop.link.name for hop in route.hops))
-        elements: tuple[_Element | _Varying, ...] = (
-            *(self._varying[key] for key in hops if key in self._varying),
-            *(self._gaps[key] for key in hops if key in self._gaps),
-            *(self._elements[name] for name in names if name in self._elements),
-        )
-        return _Way(elements, hops, self._shares.path(costs, stations))
+        elements: list[_Element | _Varying] = []
+        if varying:
+            keys = [(hop.link.name, hop.forward) for hop in varying]
+            elements += [self._varying[key] for key in keys if key in self._varying]
+            elements += [self._gaps[key] for key in keys if key in self._gaps]
+        if self._timelines:
+            names = (*route.devices, *(hop.link.name for hop in hops))
+            elements += [element for name in names if (element := self._element(name)) is not None]
+        return _Way(tuple(elements), hops, self._shares.path(costs, stations))
+
+    def _element(self, name: str) -> _Element | None:
+        """A site or link as far as flows cross it; None if it is always up."""
+        found = self._elements.get(name)
+        if found is None:
+            timeline = self._timelines.get(name, ALWAYS_UP)
+            if timeline is not ALWAYS_UP:
+                found = self._elements[name] = _Element(name, timeline)
+                if found.supply is not None:
+                    self._supplied = True
+                    found.supply.connect(self)
+        return found
 
     def _costs(self, route: Route) -> tuple[dict[Capacity, float], list[tuple[Capacity, str]]]:
         """What a bit on a route takes of which capacities at the present rates, and (medium, member link) for each hop in a medium."""
         costs: dict[Capacity, float] = {}
         stations: list[tuple[Capacity, str]] = []
         for hop in route.hops:
+            known = self._wires.get(hop)
+            if known is not None:
+                costs[known] = costs.get(known, 0.0) + 1.0
+                continue
             link = hop.link
             varying = self._varying.get((link.name, hop.forward))
             rate_bps = hop.rate_bps if varying is None else varying.rate_bps
@@ -772,7 +820,7 @@ class Fabric:
                 capacity = self._capacity(("link", link.name), 1.0)
                 cost = 1.0 / rate_bps
             else:
-                capacity = self._capacity(_full_duplex(hop), hop.rate_bps)
+                capacity = self._wires[hop] = self._capacity(_full_duplex(hop), hop.rate_bps)
                 cost = 1.0
             costs[capacity] = costs.get(capacity, 0.0) + cost
         return costs, stations

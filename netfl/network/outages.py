@@ -2,8 +2,8 @@
 
 Nothing here ticks: a timeline is asked for the next change after an instant, and draws no further than it is asked.
 
-A Gilbert-Elliott chain is a model of losses, one step a packet; `transport: datagram` has it. As an availability it would be the
-kind `exponential`.
+A Gilbert-Elliott chain is a model of losses: `loss_bursts` of a link (`netfl.network.bursts`) and `losses` of `transport: datagram`. As an
+availability it would be the kind `exponential`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Protocol
 
 from annotated_types import Ge, Le
 
+from netfl.network.files import bytes_of
 from netfl.parts import Family, nearest
 from netfl.randomness import Stream
 from netfl.units import Duration
@@ -40,8 +41,6 @@ __all__ = [
     "WeibullOutages",
     "read_availability",
 ]
-
-_MOST_BYTES = 256_000_000
 
 
 class Availability(Protocol):
@@ -371,14 +370,17 @@ class TraceOutages:
     def _records(self) -> dict[str, _Record]:
         return read_availability(Path(self.file))
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._records)
+
     def timeline(self, stream: Stream) -> Timeline:
         """Draws which record it follows, unless that is set."""
-        records = self._records
-        names = list(records)
-        name = self.client if self.client is not None else names[int(stream.generator().integers(len(names)))]
-        return Timeline(self._changes(*records[name]))
+        return Timeline(self._changes(stream))
 
-    def _changes(self, spans: tuple[tuple[float, float], ...], finish_s: float) -> Iterator[float]:
+    def _changes(self, stream: Stream) -> Iterator[float]:
+        name = self.client if self.client is not None else self._names[int(stream.generator().integers(len(self._names)))]
+        spans, finish_s = self._records[name]
         # Down wherever no span is: the first change, at 0, says so; a span that begins there takes it back.
         if spans == ((0.0, finish_s),):
             return
@@ -408,12 +410,7 @@ def read_availability(path: Path) -> dict[str, _Record]:
     Raises:
         ValueError: what is wrong, beginning with the file's name and, where it is known, the line.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path}: the file has {path.stat().st_size:,} bytes; at most {_MOST_BYTES:,} are read")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    data = bytes_of(path)
     if data[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
         raise ValueError(f"{path}: is a pickle, which could run any code when it is read: convert it to JSON")
     try:

@@ -7,7 +7,8 @@ probes for the bottleneck's rate and does not take a loss for a sign of congesti
 
 Losses fall at fixed places and not by chance: one at packet 1 / 2p and then one every 1 / p packets, so that n packets lose n p of them
 to the nearest whole number. A loss shows one window of packets later; what is lost until then is part of the same episode, which cuts the
-window once, so that the next cut is 1 / p packets after that. Losses of connection set-up and of acknowledgements are not modelled, nor
+window once, so that the next cut is 1 / p packets after that. Where p changes over time (`loss_bursts`), losses fall where the expected number
+of them, counted on from state to state, says so. Losses of connection set-up and of acknowledgements are not modelled, nor
 timeouts.
 """
 
@@ -21,13 +22,14 @@ from typing import Annotated, ClassVar, Literal
 import simpy
 from annotated_types import Ge
 
+from netfl.network.bursts import LossChains, RouteLoss
 from netfl.network.fabric import Fabric, Step
 from netfl.network.topology import Hop, Route, Topology
 from netfl.network.transport import Terms, Transport, check_attempts
 from netfl.randomness import Streams
 from netfl.units import Duration
 
-__all__ = ["Law", "Tcp", "Window"]
+__all__ = ["BurstyWindow", "Law", "Tcp", "Window"]
 
 HEADER_BYTES = 52
 """IP 20, TCP 20, TCP's timestamp option 12, which Linux sends by default."""
@@ -37,6 +39,9 @@ LEAST_RTT_S = 1e-4
 
 _BINDS = 1 - 1e-9
 """A rate of no more than this share of the cap is not held by the cap."""
+
+_BIT = 1e-6
+"""What rounding may add to a count of bits."""
 
 _STEPS = 16
 """A window grows in steps of a whole packet, or of this part of the window where that is more: a resolution, not a model."""
@@ -111,35 +116,49 @@ class Tcp:
 
     def connect(self, env: simpy.Environment, fabric: Fabric, topology: Topology, streams: Streams) -> Transport:
         """The transport of one run."""
-        return Transport(env, fabric, topology, self)
+        changes = any(link.bursts_up or link.bursts_down for link in topology.links.values())
+        return Transport(env, fabric, topology, self, LossChains(streams) if changes else None)
 
     def wire_bytes(self, payload_bytes: int) -> int:
         """The message and the headers of its packets."""
         return payload_bytes + HEADER_BYTES * -(-payload_bytes // (self.mtu_bytes - HEADER_BYTES))
 
-    def terms(self, route: Route, wire_bytes: int) -> Terms:
+    def terms(self, route: Route, wire_bytes: int, losses: RouteLoss | None = None) -> Terms:
         """An attempt of its own window."""
         rtt_s = self.rtt_s(route)
+        # The set-up's packets are small: no time on the wire, only the way there and back.
+        setup_s = 2 * route.latency_s if self.connection == "new" else 0.0
+        narrowest = min(route.hops, key=_rate_of)
+        queue_s = 8 * narrowest.queue_bytes / narrowest.rate_bps
+        if losses is not None:
+            bursty = BurstyWindow(
+                law=LAWS[self.congestion_control],
+                rtt_s=rtt_s,
+                narrowest_bps=narrowest.rate_bps,
+                queue_s=queue_s,
+                mtu_bytes=self.mtu_bytes,
+                wire_bytes=wire_bytes,
+                initial=self.initial_window,
+                losses=losses,
+            )
+            return Terms(wire_bytes, 1 / rtt_s, setup_s, bursty)
         arrives = 1.0
         for hop in route.hops:
             arrives *= 1.0 - hop.loss
         loss = 1.0 - arrives
         repeated_bytes = math.floor(wire_bytes / self.mtu_bytes * loss + 0.5) * self.mtu_bytes
-        narrowest = min(route.hops, key=_rate_of)
         window = Window(
             law=LAWS[self.congestion_control],
             rtt_s=rtt_s,
             narrowest_bps=narrowest.rate_bps,
-            queue_s=8 * narrowest.queue_bytes / narrowest.rate_bps,
+            queue_s=queue_s,
             loss=loss,
             packet_bits=8 * self.mtu_bytes,
             packets_lost=repeated_bytes // self.mtu_bytes,
             total_bits=8 * (wire_bytes + repeated_bytes),
             initial=self.initial_window,
         )
-        # The set-up's packets are small: no time on the wire, only the way there and back.
-        setup_s = 2 * route.latency_s if self.connection == "new" else 0.0
-        return Terms(wire_bytes + repeated_bytes, repeated_bytes, 1 / rtt_s, setup_s, window)
+        return Terms(wire_bytes + repeated_bytes, 1 / rtt_s, setup_s, window)
 
     def rtt_s(self, route: Route) -> float:
         """There and back without queues, one full packet's time on every link of the way included."""
@@ -173,7 +192,7 @@ class Window:
 
     __slots__ = (
         "_began_bits", "_cap_bps", "_curve_s", "_cut_bits", "_cut_from", "_due_s", "_epoch_s", "_initial", "_kept", "_law", "_lost_bits", "_lost_s",
-        "_narrowest_bps", "_packet_bits", "_peak", "_queue_s", "_rtt_s", "_slow", "_spacing_bits", "_total_bits", "_window",
+        "_narrowest_bps", "_packet_bits", "_packets_lost", "_peak", "_queue_s", "_rtt_s", "_slow", "_spacing_bits", "_total_bits", "_window",
     )  # fmt: skip
 
     def __init__(
@@ -194,6 +213,7 @@ class Window:
         self._narrowest_bps = narrowest_bps
         self._queue_s = queue_s
         self._packet_bits = packet_bits
+        self._packets_lost = packets_lost
         self._total_bits = total_bits
         self._initial = initial
         # Where the next packet is lost, where that shows, and the window that is cut there. Without a law only the last loss matters.
@@ -242,6 +262,15 @@ class Window:
     def tail_s(self, now_s: float) -> float:
         """How long the last packet is still on its way when all bits have moved."""
         return max(self._lost_s + self._rtt_s - now_s, 0.0)
+
+    @property
+    def num_bytes(self) -> int | None:
+        """What was lost is counted from the first: as many bytes as the flow was started with."""
+        return None
+
+    def repeated_bytes(self, moved_bytes: int) -> int:
+        """How many of the bytes that have moved the network lost: losses are spread evenly over the attempt."""
+        return int(moved_bytes * self._packets_lost * self._packet_bits // self._total_bits) if self._packets_lost else 0
 
     def _step(self) -> Step:
         mark = min(self._lost_bits, self._cut_bits)
@@ -315,6 +344,117 @@ class Window:
         if law.cubic:
             window = max(window, law.cubic * (since_s - self._curve_s) ** 3 + self._peak)
         return window
+
+
+class BurstyWindow(Window):
+    """The same under a loss that changes over time.
+
+    What is expected to be lost is counted on from state to state: a packet is lost where the count passes a half, and where it has grown by
+    one since the last episode. How much is to be sent again is known of the states that were, and supposed of the present one to last.
+
+    Args:
+        law: how it reacts to losses; None: not at all.
+        rtt_s: round-trip time without queues.
+        narrowest_bps: rate of the slowest link.
+        queue_s: how long that link's queue can hold a packet.
+        mtu_bytes: length of a packet.
+        wire_bytes: what is to arrive.
+        initial: packets in the first window.
+        losses: on the way.
+    """
+
+    __slots__ = (
+        "_changes_s", "_expected", "_from_bits", "_loss", "_losses", "_mtu_bytes", "_own_bits", "_repeated_bits", "_seen_bits", "_total_bytes",
+        "_wire_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        law: Law | None,
+        rtt_s: float,
+        narrowest_bps: float,
+        queue_s: float,
+        mtu_bytes: int,
+        wire_bytes: int,
+        initial: int,
+        losses: RouteLoss,
+    ) -> None:
+        super().__init__(
+            law=law, rtt_s=rtt_s, narrowest_bps=narrowest_bps, queue_s=queue_s, loss=0.0, packet_bits=8 * mtu_bytes, packets_lost=0,
+            total_bits=8 * wire_bytes, initial=initial,
+        )  # fmt: skip
+        self._losses = losses
+        self._mtu_bytes = mtu_bytes
+        self._wire_bytes = self._total_bytes = wire_bytes
+        self._loss = 0.0
+        self._changes_s = -math.inf
+        # Of the next loss: from how many bits on, and how many losses are expected until then.
+        self._from_bits = 0.0
+        self._expected = 0.5
+        # Until the present state began: what had moved, and what of that arrived and was lost.
+        self._seen_bits = 0.0
+        self._own_bits = 0.0
+        self._repeated_bits = 0.0
+
+    def begin(self, now_s: float, moved_bits: float) -> Step:
+        """Bits begin to move, or do so again after an outage: slow start."""
+        self._see(now_s, moved_bits)
+        return super().begin(now_s, moved_bits)
+
+    def step(self, now_s: float, moved_bits: float, rate_bps: float) -> Step:
+        """A time or a count of bits that the last step named has come, or the loss has changed."""
+        self._see(now_s, moved_bits)
+        if moved_bits >= min(self._cut_bits, self._lost_bits) or now_s >= self._due_s:
+            return super().step(now_s, moved_bits, rate_bps)
+        return self._step()
+
+    @property
+    def num_bytes(self) -> int:
+        """What is to arrive and what was and, if the present state lasts, will be lost."""
+        return self._total_bytes
+
+    def repeated_bytes(self, moved_bytes: int) -> int:
+        """How many of the bytes that have moved the network lost."""
+        present_bits = max(8 * moved_bytes - self._seen_bits, 0.0) * self._loss / (1 + self._loss)
+        lost = int((self._repeated_bits + present_bits) / 8)
+        # What is sent again are whole packets: no more than those, and all of them when all has moved.
+        return max(min(lost, self._total_bytes - self._wire_bytes), moved_bytes - self._wire_bytes, 0)
+
+    def _step(self) -> Step:
+        step = super()._step()
+        return step._replace(due_s=min(step.due_s, self._changes_s))
+
+    def _see(self, now_s: float, moved_bits: float) -> None:
+        """Let the loss be that of this instant."""
+        if now_s < self._changes_s:
+            return
+        before, self._loss = self._loss, self._losses.at(now_s)
+        self._changes_s = self._losses.next_change_s(now_s)
+        if before:
+            # Of the bits in a state, one share has arrived and p times as much was lost.
+            own_bits = (moved_bits - self._seen_bits) / (1 + before)
+            self._own_bits += own_bits
+            self._repeated_bits += own_bits * before
+            counted_bits = max(moved_bits - self._from_bits, 0.0)
+            self._expected = max(self._expected - counted_bits * before / self._packet_bits, 0.0)
+        else:
+            self._own_bits += moved_bits - self._seen_bits
+        self._seen_bits = moved_bits
+        self._from_bits = max(self._from_bits, moved_bits)
+        self._spacing_bits = self._packet_bits / self._loss if self._loss else math.inf
+        self._lost_bits = self._from_bits + self._expected * self._spacing_bits if self._loss else math.inf
+        repeated = (self._repeated_bits + max(8 * self._wire_bytes - self._own_bits, 0.0) * self._loss) / self._packet_bits
+        repeated_bytes = math.floor(repeated + 0.5) * self._mtu_bytes
+        self._total_bytes = max(self._wire_bytes + repeated_bytes, math.ceil((moved_bits - _BIT) / 8))
+        self._total_bits = 8 * self._total_bytes
+
+    def _lose(self, now_s: float, moved_bits: float, rate_bps: float) -> None:
+        super()._lose(now_s, moved_bits, rate_bps)
+        if self._law is None:
+            self._lost_bits = moved_bits + self._spacing_bits
+        self._from_bits = self._cut_bits if self._law is not None else moved_bits
+        self._expected = 1.0
 
 
 def _next_step(window: float) -> float:

@@ -14,6 +14,7 @@ import networkx as nx
 
 from netfl.errors import NoRouteError
 from netfl.network.battery import Battery
+from netfl.network.bursts import LossBursts
 from netfl.network.outages import Outages
 from netfl.network.variation import Rates
 from netfl.parts import nearest
@@ -109,6 +110,8 @@ class Link:
         down_rates: likewise from b to a.
         loss_up: probability that a packet from a to b is lost.
         loss_down: the same from b to a.
+        bursts_up: how that changes over time, from a to b, in place of `loss_up`; None if it does not.
+        bursts_down: likewise from b to a.
         queue_bytes: what waits before it at most, in each direction, before packets are dropped; None for what its rate carries in 100 ms (a choice:
             that of the measured transfers).
         cost: what routing by cost adds up, either direction; None if the link has none.
@@ -133,8 +136,15 @@ class Link:
     down_rates: Rates | None = None
     loss_up: float = 0.0
     loss_down: float = 0.0
+    bursts_up: LossBursts | None = None
+    bursts_down: LossBursts | None = None
     queue_bytes: float | None = None
     cost: float | None = None
+
+    @property
+    def loses(self) -> bool:
+        """Whether any packet may be lost on it, in either direction."""
+        return any((self.loss_up, self.loss_down, self.bursts_up, self.bursts_down))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -175,8 +185,17 @@ class Hop:
 
     @property
     def loss(self) -> float:
-        """Probability that a packet is lost in this direction."""
+        """Probability that a packet is lost in this direction; the mean over time where it comes in bursts."""
+        own = self.link.bursts_up if self.forward else self.link.bursts_down
+        if own is not None:
+            return own.mean_loss
         return self.link.loss_up if self.forward else self.link.loss_down
+
+    @property
+    def bursts(self) -> LossBursts | None:
+        """How that probability changes over time; None if it does not."""
+        found = self.link.bursts_up if self.forward else self.link.bursts_down
+        return None if found is None or found.loss_in_bad == found.loss_in_good else found
 
     @property
     def queue_bytes(self) -> float:
@@ -205,7 +224,7 @@ class Route:
     @cached_property
     def devices(self) -> tuple[str, ...]:
         """Names of the sites on the way, both ends included."""
-        return (self.source, *[hop.destination for hop in self.hops])
+        return (self.source, *[hop.link.b if hop.forward else hop.link.a for hop in self.hops])
 
 
 class Topology:
@@ -259,6 +278,10 @@ class Topology:
     @cached_property
     def _map(self) -> _Map:
         return _Map(self.sites, self.links, self._hops, _WEIGHTS[self.routing])
+
+    def links_at(self, site: str) -> list[Link]:
+        """The links that end at a site, in the order in which they were given."""
+        return [hop.link for _, _, hop, _ in self._map.at[self._map.number[site]]]
 
     def route(self, source: str, destination: str) -> Route:
         """The route of least latency, hops or cost; among equals the one of fewest hops, then the first by the names on the way.
@@ -361,6 +384,8 @@ class _Map:
 class _Reach:
     """How far every site is from one root, and the best ways there. Ties go by the names as read from the lesser end.
 
+    The search goes on as far as it is asked for: what is known of a site, and of all nearer ones, is final.
+
     Args:
         root: where the search starts.
         on: what to search.
@@ -371,36 +396,46 @@ class _Reach:
         self._root = root_site = on.number[root]
         self._next: dict[int, Hop] = {}
         self._towards: dict[int, Hop] = {}
-        at = on.at
-        length = [_UNREACHED] * len(at)
-        length[root_site] = 0
-        found: list[Hop | None] = [None] * len(at)
-        tied = False
+        self._length = [_UNREACHED] * len(on.at)
+        self._length[root_site] = 0
+        self._found: list[Hop | None] = [None] * len(on.at)
+        # Whether two ways may have been equal; if not, the search has found the only best way to each site.
+        self._tied = False
         # What waits is a length with the site's number in its lowest bits: the least length comes first.
-        frontier = [root_site]
+        self._frontier = [root_site]
+        self._done = bytearray(len(on.at))
+
+    def reaches(self, leaf: str) -> bool:
+        """Whether any path joins it to the root. To be asked before its way is read."""
+        goal = self._map.number[leaf]
+        if not self._done[goal]:
+            self._search(goal)
+        return self._length[goal] < _UNREACHED
+
+    def _search(self, goal: int) -> None:
+        """Go on until the best way to a site is known."""
+        at, length, found, done, frontier = self._map.at, self._length, self._found, self._done, self._frontier
         mask = (1 << _SITE_BITS) - 1
         push, pop = heapq.heappush, heapq.heappop
+        tied = self._tied
         while frontier:
             first = pop(frontier)
             site = first & mask
+            if done[site]:
+                continue
+            done[site] = 1
             here = first - site
-            if here == length[site]:
-                for other, step, _, back in at[site]:
-                    there = here + step
-                    if there < length[other]:
-                        length[other] = there
-                        found[other] = back
-                        push(frontier, there + other)
-                    elif there == length[other]:
-                        tied = True
-        self._length = length
-        self._found = found
-        # Whether two ways may have been equal; if not, the search has found the only best way to each site.
+            for other, step, _, back in at[site]:
+                there = here + step
+                if there < length[other]:
+                    length[other] = there
+                    found[other] = back
+                    push(frontier, there + other)
+                elif there == length[other]:
+                    tied = True
+            if site == goal:
+                break
         self._tied = tied
-
-    def reaches(self, leaf: str) -> bool:
-        """Whether any path joins it to the root."""
-        return self._length[self._map.number[leaf]] < _UNREACHED
 
     def read_from_root(self, leaf: str) -> list[Hop]:
         """The hops from the leaf to the root on the way that comes first by the names as read from the root."""
@@ -526,6 +561,9 @@ def _problems(sites: Sequence[Site], links: Sequence[Link], media: Sequence[Medi
         for direction, loss in (("up", link.loss_up), ("down", link.loss_down)):
             if not (0 <= loss < 1):
                 problems.append(f"link '{link.name}': expected loss_{direction} of at least 0 and below 1, got {loss!r}")
+        for direction, loss, bursts in (("up", link.loss_up, link.bursts_up), ("down", link.loss_down, link.bursts_down)):
+            if loss and bursts is not None:
+                problems.append(f"link '{link.name}': expected no loss_{direction} beside bursts_{direction}, got {loss!r}")
         if link.queue_bytes is not None and not (0 <= link.queue_bytes < math.inf):
             problems.append(f"link '{link.name}': expected queue_bytes of at least 0 and finite, got {link.queue_bytes!r}")
     full_media = {medium.name for medium in media if medium.duplex == "full"}

@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 import simpy
 from annotated_types import Ge
 
+from netfl.network.bursts import LossChains, RouteLoss
 from netfl.network.fabric import Fabric, Flow, Held, Pace
 from netfl.network.topology import Hop, Route, Topology
+from netfl.network.under_way import UnderWay
 from netfl.parts import Family
 from netfl.randomness import Streams
 from netfl.units import Duration
@@ -35,15 +37,13 @@ class Terms(NamedTuple):
     """On what terms one attempt moves.
 
     Args:
-        num_bytes: all that moves if nothing fails.
-        repeated_bytes: those of them that the network loses and that move again.
+        num_bytes: all that moves if nothing fails and its pace says nothing else.
         weight: its share relative to other flows.
         setup_s: silence before the latency.
         pace: what holds it back besides capacities.
     """
 
     num_bytes: int
-    repeated_bytes: int = 0
     weight: float = 1.0
     setup_s: float = 0.0
     pace: Pace | None = None
@@ -186,8 +186,14 @@ class TransportSettings(Protocol):
         """What a message is on the wire, all headers included."""
         ...
 
-    def terms(self, route: Route, wire_bytes: int) -> Terms:
-        """On what terms an attempt moves so many bytes of a message, headers included."""
+    def terms(self, route: Route, wire_bytes: int, losses: RouteLoss | None = None) -> Terms:
+        """On what terms an attempt moves so many bytes of a message, headers included.
+
+        Args:
+            route: its way.
+            wire_bytes: how many, those that the network loses not counted twice.
+            losses: the route's loss over time; None where it does not change, or its means are to do.
+        """
         ...
 
 
@@ -245,7 +251,7 @@ class Fluid:
         """The message and nothing else."""
         return payload_bytes
 
-    def terms(self, route: Route, wire_bytes: int) -> Terms:
+    def terms(self, route: Route, wire_bytes: int, losses: RouteLoss | None = None) -> Terms:
         """Equal shares, nothing held back."""
         return Terms(wire_bytes)
 
@@ -426,7 +432,8 @@ class Transfer:
     def _attempt(self) -> None:
         transport = self._transport
         self.attempts += 1
-        self._terms = terms = transport.settings.terms(self.route, self._wire_bytes - self._held_bytes)
+        losses = None if transport.losses is None else transport.losses.on(self.route)
+        self._terms = terms = transport.settings.terms(self.route, self._wire_bytes - self._held_bytes, losses)
         self._flow = transport.fabric.start(
             self.route,
             terms.num_bytes,
@@ -477,9 +484,8 @@ class Transfer:
 
     def _close_attempt(self, flow: Flow) -> None:
         self._flow = None
-        moved, terms = _whole_bytes(flow), self._terms
-        # Losses are spread evenly over an attempt.
-        repeated = moved * terms.repeated_bytes // terms.num_bytes if terms.repeated_bytes else 0
+        moved, pace = _whole_bytes(flow), self._terms.pace
+        repeated = 0 if pace is None else pace.repeated_bytes(moved)
         self._held_bytes += moved - repeated
         self.wasted_bytes += repeated
         self._earlier_latency_s += flow.latency_s
@@ -513,7 +519,7 @@ def _whole_bytes(flow: Flow) -> int:
     return int((flow.moved_bits + 1e-6) // 8)
 
 
-class Transport:
+class Transport(UnderWay[Transfer]):
     """Sends messages.
 
     Args:
@@ -521,21 +527,27 @@ class Transport:
         fabric: where flows move.
         topology: where routes are found.
         settings: a part of the family `TRANSPORTS`.
+        losses: of links whose loss comes in bursts; None: they lose by their means.
 
     Raises:
         ValueError: a link loses packets and the transport knows no loss.
     """
 
-    def __init__(self, env: simpy.Environment, fabric: Fabric, topology: Topology, settings: TransportSettings) -> None:
-        lossy = [] if settings.models_loss else [link.name for link in topology.links.values() if link.loss_up or link.loss_down]
+    def __init__(
+        self, env: simpy.Environment, fabric: Fabric, topology: Topology, settings: TransportSettings, losses: LossChains | None = None
+    ) -> None:
+        lossy = [] if settings.models_loss else [link.name for link in topology.links.values() if link.loses]
         if lossy:
             kind = TRANSPORTS.kind_of(settings)
-            raise ValueError(f"link '{lossy[0]}' loses packets, and transport '{kind}' knows no loss ({len(lossy)} such links)")
+            raise ValueError(
+                f"link '{lossy[0]}' loses packets, and transport '{kind}' knows no loss: tcp and datagram do ({len(lossy)} such links)"
+            )
+        super().__init__()
         self.env = env
         self.fabric = fabric
         self.topology = topology
         self.settings = settings
-        self._under_way: dict[Transfer, None] = {}
+        self.losses = losses
 
     def send(self, source: str, destination: str, num_bytes: int, announce: Callable[[Transfer], None] | None = None) -> Transfer:
         """Begin to send a message now.
@@ -552,7 +564,7 @@ class Transport:
         if num_bytes < 0:
             raise ValueError(f"expected at least 0 bytes, got {num_bytes!r}")
         transfer = Transfer(self, self.topology.route(source, destination), num_bytes, announce)
-        self._under_way[transfer] = None
+        self.note(transfer)
         if transfer.route.hops:
             transfer._attempt()
         else:
@@ -560,19 +572,3 @@ class Transport:
             transfer._held_bytes = transfer._wire_bytes
             transfer._end("delivered")
         return transfer
-
-    def close(self) -> list[Transfer]:
-        """Cut off what is still under way, at the run's end: it stays in_flight and its `done` never comes.
-
-        Returns:
-            The transfers that were cut off, in the order in which they were sent.
-        """
-        cut = list(self._under_way)
-        self._under_way.clear()
-        for transfer in cut:
-            transfer.cut_off()
-        return cut
-
-    def forget(self, transfer: Transfer) -> None:
-        """A transfer that has ended is no longer under way."""
-        del self._under_way[transfer]

@@ -23,12 +23,16 @@ __all__ = [
     "Placement",
     "Tier",
     "check_cuts",
+    "crossing_bytes",
+    "decode_s",
     "estimate",
     "memory_shortages",
     "node_s",
+    "nodes_s",
     "piece_s",
     "place",
     "place_labels",
+    "wire_bytes",
 ]
 
 
@@ -211,6 +215,17 @@ def node_s(node: Node, tier: Tier) -> float:
     return max(node.flop / tier.flop_per_s, node.moved_bytes / tier.memory_bytes_per_s)
 
 
+def decode_s(node: Node, tier: Tier) -> float:
+    """Seconds to decode the input for a node that runs on a tier behind the first."""
+    return node.decode_flop / tier.flop_per_s
+
+
+def nodes_s(profile: Profile, tier: Tier, start: int, stop: int) -> float:
+    """Seconds of nodes[start:stop] on a tier without its overhead, decoding the input included where the piece does not begin with it."""
+    piece = profile.nodes[start:stop]
+    return math.fsum(node_s(node, tier) + (decode_s(node, tier) if start else 0.0) for node in piece)
+
+
 def piece_s(profile: Profile, tier: Tier, start: int, stop: int) -> float:
     """Seconds for nodes[start:stop] on a tier: its overhead once, and the seconds of each node.
 
@@ -218,7 +233,7 @@ def piece_s(profile: Profile, tier: Tier, start: int, stop: int) -> float:
     """
     if max(start, 1) >= stop:
         return 0.0
-    return tier.overhead_s + math.fsum(node_s(node, tier) for node in profile.nodes[start:stop])
+    return tier.overhead_s + nodes_s(profile, tier, start, stop)
 
 
 def estimate(profile: Profile, path: Path, cuts: tuple[int, ...], encoded_bytes: Callable[[int], int], result_bytes: int) -> Estimate:
@@ -226,7 +241,7 @@ def estimate(profile: Profile, path: Path, cuts: tuple[int, ...], encoded_bytes:
 
     Store and forward: a hop begins when all that crosses it is there, pays its latency once and then the bits of every crossing
     tensor. A hop with no node behind it is not used. Each tensor is encoded by itself; a tier without nodes forwards the
-    bytes that it got.
+    bytes that it got. An input that is sent is decoded once, by the tier that runs the first node that reads it.
 
     Args:
         profile: what is placed.
@@ -258,7 +273,12 @@ def estimate(profile: Profile, path: Path, cuts: tuple[int, ...], encoded_bytes:
 
 def crossing_bytes(profile: Profile, cut: int, encoded_bytes: Callable[[int], int]) -> int:
     """Wire bytes of all tensors that cross a cut."""
-    return sum(encoded_bytes(profile.nodes[profile.index[name]].output_values) for name in profile.crossing(cut))
+    return sum(wire_bytes(profile.nodes[profile.index[name]], encoded_bytes) for name in profile.crossing(cut))
+
+
+def wire_bytes(node: Node, encoded_bytes: Callable[[int], int]) -> int:
+    """Wire bytes of a node's output: its own where they are known, else the codec's for as many values."""
+    return encoded_bytes(node.output_values) if node.wire_bytes is None else node.wire_bytes
 
 
 def check_cuts(profile: Profile, path: Path, cuts: tuple[int, ...]) -> None:

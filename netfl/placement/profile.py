@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from netfl.errors import NetflError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 __all__ = ["VALUE_BYTES", "Node", "Profile", "trace"]
@@ -42,6 +44,8 @@ class Node:
         parameter_bytes: of the parameters that it reads, a tied one once.
         parameters: where these lie in `parameters_to_vector(module.parameters())`: slices (start, stop).
         measured_s: (device class, seconds) where it was measured; there this counts in place of the roofline.
+        wire_bytes: of its output as it is sent, where that is known; none leaves it to what planners are told of the codec.
+        decode_flop: more operations where it runs on another device than the one that asks: decoding the input that it reads.
     """
 
     name: str
@@ -54,6 +58,8 @@ class Node:
     parameter_bytes: int
     parameters: tuple[tuple[int, int], ...]
     measured_s: tuple[tuple[str, float], ...] = ()
+    wire_bytes: int | None = None
+    decode_flop: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,9 +191,29 @@ class Profile:
             "sample_shape": self.sample_shape,
             "tracer": self.tracer,
             "notes": self.notes,
-            "nodes": [dataclasses.asdict(node) for node in self.nodes],
+            "nodes": [_written_node(node) for node in self.nodes],
         }
         return json.dumps(document, indent=1)
+
+    def as_sent(self, wire_bytes: Callable[[Node], int], decode_flop: float = 0.0) -> Profile:
+        """The same nodes with what their outputs are on a wire.
+
+        Args:
+            wire_bytes: of the output of a node; asked of those that have one.
+            decode_flop: to decode an input, once, by whoever runs the first node that reads it, unless that is the device that asks.
+        """
+        reader = next(
+            (place for place, node in enumerate(self.nodes) if self.nodes[0].name in node.predecessors and node.output_values), None
+        )
+        nodes = (
+            dataclasses.replace(
+                node,
+                wire_bytes=wire_bytes(node) if node.output_values else None,
+                decode_flop=decode_flop if place == reader else 0.0,
+            )
+            for place, node in enumerate(self.nodes)
+        )
+        return dataclasses.replace(self, nodes=tuple(nodes))
 
     def in_order(self, order: tuple[int, ...]) -> Profile:
         """The same nodes in another order.
@@ -224,6 +250,16 @@ class Profile:
         except (ValueError, TypeError, KeyError) as error:
             missing = isinstance(error, KeyError)
             raise NetflError(f"not a profile that netfl wrote: {f'{error} is missing' if missing else error}") from error
+
+
+def _written_node(node: Node) -> dict[str, Any]:
+    """Its fields; how it is sent only where that is known."""
+    fields = dataclasses.asdict(node)
+    if node.wire_bytes is None:
+        del fields["wire_bytes"]
+    if not node.decode_flop:
+        del fields["decode_flop"]
+    return fields
 
 
 def _read_node(entry: dict[str, Any]) -> Node:

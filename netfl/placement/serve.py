@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,14 @@ from netfl.errors import NetflError
 from netfl.placement.profile import Profile
 from netfl.placement.split import OUTPUT, Split
 
-__all__ = ["BATCH", "InferenceResult", "infer"]
+__all__ = ["BATCH", "InferenceResult", "Receive", "Send", "infer"]
+
+Send: TypeAlias = Callable[[NDArray[np.float32], str, int, int], tuple[int, bytes]]
+"""From (values (V,) float32, the node that made them, boundary, sample counted from 0) to the bytes that count on the wire, and those that
+its receiver gets."""
+
+Receive: TypeAlias = Callable[[bytes, str], NDArray[np.float32]]
+"""From (what was sent, the node that made it) to (V,) float32."""
 
 BATCH = 64
 """Samples per batch: fixed, because the last bits of an output depend on the batch that it was computed in."""
@@ -39,8 +47,8 @@ def infer(
     cuts: tuple[int, ...],
     vector: NDArray[np.float32],
     inputs: NDArray[np.float32],
-    encode: Callable[[NDArray[np.float32], int, int], bytes],
-    decode: Callable[[bytes], NDArray[np.float32]],
+    send: Send,
+    receive: Receive,
     *,
     split: Split | None = None,
 ) -> InferenceResult:
@@ -56,8 +64,8 @@ def infer(
         cuts: as in `Placement.cuts`.
         vector: (P,) weights.
         inputs: (N, *sample_shape).
-        encode: (values (V,) float32, boundary, sample) -> bytes, the sample counted within `inputs`.
-        decode: these bytes -> (V,) float32.
+        send: what becomes of one tensor of one sample.
+        receive: what is made of it.
         split: `Split(module, profile, cuts)` where the caller has it already; tracing again is most of the cost of a small model.
 
     Raises:
@@ -80,7 +88,7 @@ def infer(
             tensors = split.run_piece(tier, tensors, vector)
             if tier < used:
                 for name, samples in tensors.items():
-                    tensors[name], lengths = _over_the_wire(samples, tier, first, encode, decode)
+                    tensors[name], lengths = _over_the_wire(samples, name, tier, first, send, receive)
                     payload_bytes[tier, rows] += lengths
         output = tensors[OUTPUT]
         if output.ndim != 2:
@@ -91,19 +99,20 @@ def infer(
 
 def _over_the_wire(
     samples: NDArray[np.float32],
+    name: str,
     boundary: int,
     first: int,
-    encode: Callable[[NDArray[np.float32], int, int], bytes],
-    decode: Callable[[bytes], NDArray[np.float32]],
+    send: Send,
+    receive: Receive,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """What the receiver has of one tensor's samples (N, ...), and the bytes (N,) that it took."""
     received = np.empty_like(samples)
     lengths = np.empty(len(samples), dtype=np.int64)
     for row, sample in enumerate(samples):
-        payload = encode(sample.reshape(-1), boundary, first + row)
-        values = decode(payload)
+        length, payload = send(sample.reshape(-1), name, boundary, first + row)
+        values = receive(payload, name)
         if values.size != sample.size:
             raise NetflError(f"expected a decoder to return {sample.size} values, got {values.size}")
         received[row] = values.reshape(sample.shape)
-        lengths[row] = len(payload)
+        lengths[row] = length
     return received, lengths

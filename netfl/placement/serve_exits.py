@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 
 from netfl.errors import NetflError
 from netfl.placement.exits import ExitProfile
-from netfl.placement.serve import BATCH
+from netfl.placement.serve import BATCH, Receive, Send
 from netfl.placement.split import OUTPUT, Split
 
 __all__ = ["ExitResult", "infer"]
@@ -37,8 +36,8 @@ def infer(
     cuts: tuple[int, ...],
     vector: NDArray[np.float32],
     inputs: NDArray[np.float32],
-    encode: Callable[[NDArray[np.float32]], bytes],
-    decode: Callable[[bytes], NDArray[np.float32]],
+    send: Send,
+    receive: Receive,
 ) -> ExitResult:
     """Run the pieces over all samples; whatever a sample sends crosses as bytes.
 
@@ -53,8 +52,8 @@ def infer(
         cuts: as in `Placement.cuts`, of the whole profile.
         vector: (P,) weights.
         inputs: (N, *sample_shape).
-        encode: (V,) float32 -> bytes.
-        decode: these bytes -> (V,) float32.
+        send: what becomes of one tensor of one sample.
+        receive: what is made of it.
 
     Raises:
         NetflError: a decoder that returns another number of values than were encoded.
@@ -80,12 +79,12 @@ def infer(
             for name, senders in sending[tier].items():
                 if name not in answers:
                     for row, sample in enumerate(tensors[name]):
-                        payload = encode(sample.reshape(-1))
-                        values = decode(payload)
+                        length, payload = send(sample.reshape(-1), name, tier, first + row)
+                        values = receive(payload, name)
                         if values.size != sample.size:
                             raise NetflError(f"expected a decoder to return {sample.size} values, got {values.size}")
                         tensors[name][row] = values.reshape(sample.shape)
-                        payload_bytes[tier, first + row] += len(payload) * senders
+                        payload_bytes[tier, first + row] += length * senders
         outputs.append(tensors[OUTPUT])
     logits = np.concatenate(outputs)
     return ExitResult(logits=logits.reshape(len(logits), len(profile.exits), -1), payload_bytes=payload_bytes)

@@ -9,6 +9,7 @@ from typing import Any
 
 from netfl.errors import MissingExtraError
 from netfl.learning.privacy import Ledger, epsilon_of_fixed_number, sigma_of
+from netfl.report.loads import loads
 from netfl.report.reading import opened
 from netfl.report.serving import serving
 
@@ -48,7 +49,11 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
       `energy_j` is what its computing and the radios of its messages took above idle (None: the run was killed), model updates to its pieces
       included; `energy_per_correct_answer_j` divides it by all right answers. `failovers` counts attempts at asking somebody else,
       `answered_elsewhere` the requests answered after one, and `failover_s` is the time lost to them, a mean over answered requests, which
-      `breakdown` leaves out. `waited_for_memory` counts the waits of requests for a device's memory.
+      `breakdown` leaves out. `waited_for_memory` counts the waits of requests for a device's memory. `estimate_s` is what planners expected of the
+      answered requests on an idle network, on average, and `estimate_error` by what fraction they took longer (None: not known).
+    - `loads: {devices: {NAME: {utilisation, mean_queue, max_queue}}, links: {LINK: {"A>B": {utilisation, mean_transfers, max_transfers}}}}` of devices
+      that computed and directions that carried something: the share of the run in which the processor was busy, or that its bytes
+      take at the direction's own rate; jobs that wait beside the one at work; and transfers that are under way, their latency included.
     - `devices: {NAME: {tier, compute_s, peak_memory_bytes, storage_bytes, energy_j, bytes_up, bytes_down}}`.
 
     Args:
@@ -64,6 +69,7 @@ def metrics(database: sqlite3.Connection | Path) -> dict[str, Any]:
             "training": {workload: _training(trace, workload) for workload in _workloads(trace, "training")},
             "serving": {workload: serving(trace, workload, simulated_s) for workload in _workloads(trace, "serving")},
             "devices": _devices(trace),
+            "loads": loads(trace, simulated_s),
         }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-__all__ = ["opened"]
+__all__ = ["has_table", "opened"]
 
 
 @contextmanager
@@ -22,3 +22,8 @@ def opened(database: sqlite3.Connection | Path) -> Iterator[sqlite3.Connection]:
         return
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         yield connection
+
+
+def has_table(trace: sqlite3.Connection, table: str) -> bool:
+    """Whether the trace has a table; those of earlier versions lack some."""
+    return trace.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None

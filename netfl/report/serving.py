@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netfl.report.reading import has_table
+
 __all__ = ["serving"]
 
 _PARTS = ("queue_s", "compute_s", "transmit_s", "propagation_s")
@@ -57,12 +59,13 @@ def serving(trace: sqlite3.Connection, workload: str, simulated_s: float) -> dic
         "energy_j": energy_j,
         "energy_per_correct_answer_j": energy_j / right if energy_j is not None and right else None,
         **_setbacks(trace, workload, answers),
+        **_estimates(trace, workload),
     }
 
 
 def _setbacks(trace: sqlite3.Connection, workload: str, answers: int) -> dict[str, Any]:
     """How many requests were tried elsewhere, and what that cost; how many waited for memory."""
-    if not _has(trace, "setbacks"):
+    if not has_table(trace, "setbacks"):
         return {"failovers": 0, "answered_elsewhere": 0, "failover_s": None, "waited_for_memory": 0}
     lost_s: dict[int, float] = {}
     asked_elsewhere, waited = 0, 0
@@ -100,9 +103,30 @@ def _energy_j(trace: sqlite3.Connection, workload: str) -> float | None:
     return math.fsum([*(row[0] for row in computed), *(row[0] for row in sent)])
 
 
-def _has(trace: sqlite3.Connection, table: str) -> bool:
-    """Whether the trace has a table; those of earlier versions lack some."""
-    return trace.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
+def _estimates(trace: sqlite3.Connection, workload: str) -> dict[str, Any]:
+    """What planners expected of the requests that were answered, a mean over these, and what the simulated mean is over that."""
+    nothing = {"estimate_s": None, "estimate_error": None}
+    if not has_table(trace, "plans"):
+        return nothing
+    promised = {
+        (device, placement): estimate_s
+        for device, placement, estimate_s in trace.execute(
+            "SELECT device, placement, estimate_s FROM plans WHERE workload = ? ORDER BY time_s", (workload,)
+        )
+    }
+    answered = trace.execute(
+        "SELECT device, placement, count(*), total(end_s - arrival_s) FROM requests WHERE workload = ? AND outcome = 'answered' "
+        "GROUP BY device, placement ORDER BY device, placement",
+        (workload,),
+    ).fetchall()
+    known = [
+        (count, took_s, promised[device, placement]) for device, placement, count, took_s in answered if (device, placement) in promised
+    ]
+    expected_s = math.fsum(count * estimate_s for count, _, estimate_s in known)
+    count = sum(count for count, _, _ in known)
+    if not count or not expected_s:
+        return nothing
+    return {"estimate_s": expected_s / count, "estimate_error": math.fsum(took_s for _, took_s, _ in known) / expected_s - 1}
 
 
 def _percentile(values: npt.NDArray[np.float64], percent: int) -> float | None:

@@ -37,6 +37,8 @@ def summary(metrics: dict[str, Any]) -> Group:
         tables.append(_privacy(spent))
     if metrics["serving"]:
         tables.append(_serving(metrics["serving"]))
+        if metrics["loads"]["devices"]:
+            tables.append(_loads(metrics["loads"]))
     if metrics["bytes"]["by_kind"]:
         tables.append(_bytes(metrics["bytes"]))
     if metrics["devices"]:
@@ -116,10 +118,39 @@ def _serving(workloads: dict[str, Any]) -> Table:
         table.add_row(f"  {part}", *(_or_dash(one["breakdown"][f"{part}_s"], format_duration) for one in of))
     table.add_section()
     table.add_row("requests", *(str(one["requests"]) for one in of))
+    for name, text in (
+        ("failed", "lost by the network"), ("dropped", "dropped after a timeout"), ("rejected", "rejected for memory"),
+        ("answered_elsewhere", "answered after a failover"), ("waited_for_memory", "waited for memory"),
+    ):  # fmt: skip
+        if any(one[name] for one in of):
+            table.add_row(text, *(str(one[name]) for one in of))
     table.add_row("missed deadline", *(f"{one['missed']} ({_share(one['miss_rate'])})" for one in of))
     table.add_row("unfinished", *(str(one["censored"]) for one in of))
     table.add_row("right answers", *(_or_dash(one["accuracy"], _share) for one in of))
     table.add_row("right and in time", *(_share(one["accuracy_within_deadline"]) for one in of))
+    table.add_row("answers in time a second", *(_or_dash(one["goodput_per_s"], lambda value: f"{value:.4g}") for one in of))
+    table.add_row("energy a right answer", *(_or_dash(one["energy_per_correct_answer_j"], format_energy) for one in of))
+    table.add_row("planners expected", *(_or_dash(one["estimate_s"], format_duration) for one in of))
+    return table
+
+
+_BUSIEST = 3
+
+
+def _loads(found: dict[str, Any]) -> Table:
+    """The busiest processors and directions of links."""
+    caption = f"the {_BUSIEST} busiest processors and directions; at once: jobs that wait, or transfers under way"
+    table = _table("Load", "", "busy", "mean at once", "most at once", caption=caption)
+    devices = [(name, one["utilisation"], one["mean_queue"], one["max_queue"]) for name, one in found["devices"].items()]
+    links = [
+        (f"{link}, to {way.rpartition('>')[2]}", one["utilisation"], one["mean_transfers"], one["max_transfers"])
+        for link, ways in found["links"].items()
+        for way, one in ways.items()
+    ]
+    for rows in (devices, links):
+        for name, busy, mean, most in sorted(rows, key=lambda row: (-row[1], row[0]))[:_BUSIEST]:
+            table.add_row(name, _share(busy), f"{mean:.3g}", str(most))
+        table.add_section()
     return table
 
 

@@ -64,11 +64,12 @@ class Bench:
             dense_bytes = session.dense_bytes if workload.role == "training" else 0
             world.trace.append(Workload(workload=name, role=workload.role, dense_bytes=dense_bytes))
         # Training comes first: its feeds of models must be there when serving looks for them.
-        trainings_first = sorted(scenario.workloads.items(), key=lambda item: not item[1].ends)
-        processes = {name: world.env.process(workload.start(session, name)) for name, workload in trainings_first}
-        trainings = [processes[name] for name, workload in trainings_first if workload.ends]
-        if trainings:
-            world.env.all_of(trainings).callbacks.append(lambda _: session.stop("all training done"))
+        trainings_first = sorted(scenario.workloads.items(), key=lambda item: item[1].role != "training")
+        session.processes = {name: world.env.process(workload.start(session, name)) for name, workload in trainings_first}
+        ending = [name for name, workload in trainings_first if workload.ends]
+        if ending:
+            done = "all training done" if all(scenario.workloads[name].role == "training" for name in ending) else "all workloads done"
+            world.env.all_of([session.processes[name] for name in ending]).callbacks.append(lambda _: session.stop(done))
         if scenario.stop.after is not None:
             reason = f"{format_duration(scenario.stop.after)} passed"
             world.env.timeout(scenario.stop.after).callbacks.append(lambda _: session.stop(reason))

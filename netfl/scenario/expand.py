@@ -169,6 +169,13 @@ def _preset(block: LinkBlock, path: PathKey, found: Found) -> Link | None:
     down_bps = down_rates.mean_bps if down_rates is not None else _first(block.downlink, block.rate, down_bps)
     if block.loss is not None and (block.uplink_loss is not None or block.downlink_loss is not None):
         found.append(((*path, "loss"), "expected either `loss` or `uplink_loss` and `downlink_loss`", ""))
+    bursts = block.loss_bursts
+    bursts_up, bursts_down = (None if bursts is None or bursts.direction == other else bursts for other in ("down", "up"))
+    for name, given, covered in (("uplink_loss", block.uplink_loss, bursts_up), ("downlink_loss", block.downlink_loss, bursts_down)):
+        if covered is not None and given is not None:
+            found.append(((*path, name), "`loss_bursts` covers that direction: expected either, or another `direction` there", ""))
+    if bursts is not None and block.loss is not None:
+        found.append(((*path, "loss"), "expected either `loss` or `loss_bursts`", ""))
     latency_s = _first(block.latency, latency_s)
     missing = [name for name, value in (("uplink", up_bps), ("downlink", down_bps), ("latency", latency_s)) if value is None]
     if missing:
@@ -193,6 +200,8 @@ def _preset(block: LinkBlock, path: PathKey, found: Found) -> Link | None:
         down_rates=down_rates,
         loss_up=_first(block.uplink_loss, block.loss) or 0.0,
         loss_down=_first(block.downlink_loss, block.loss) or 0.0,
+        bursts_up=bursts_up,
+        bursts_down=bursts_down,
         queue_bytes=block.queue,
         cost=block.cost,
     )

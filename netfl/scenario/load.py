@@ -201,9 +201,11 @@ def _network_problems(scenario: Scenario, tree: Tree) -> list[Problem]:
         return []
     kind = TRANSPORTS.kind_of(scenario.network)
     return [
-        tree.problem(f"transport '{kind}' knows no loss of packets", ("topology", "links", name, setting), "use `network: tcp`")
+        tree.problem(
+            f"transport '{kind}' knows no loss of packets", ("topology", "links", name, setting), "use `network: tcp`, or `datagram`"
+        )
         for name, block in scenario.topology.links.items()
-        for setting in ("loss", "uplink_loss", "downlink_loss")
+        for setting in ("loss", "uplink_loss", "downlink_loss", "loss_bursts")
         if getattr(block, setting)
     ]
 
@@ -218,7 +220,7 @@ def _workload_problems(scenario: Scenario, built: Built, tree: Tree) -> list[Pro
         problems.append(tree.problem("expected at least one workload", ("workloads",)))
     elif scenario.stop.after is None and not any(workload.ends for workload in scenario.workloads.values()):
         problems.append(tree.problem("nothing ends this run: no workload ends by itself", ("stop",), "add `stop: {after: 10 min}`"))
-    if scenario.stop.accuracy is not None and not any(workload.ends for workload in scenario.workloads.values()):
+    if scenario.stop.accuracy is not None and not any(workload.role == "training" for workload in scenario.workloads.values()):
         problems.append(tree.problem("no workload trains, so no accuracy is ever reached", ("stop", "accuracy")))
     return problems
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from netfl.errors import Problem, ScenarioError
-from netfl.parts import Family, Pairs, nearest
+from netfl.parts import Family, Pairs, nearest, with_kinds
 from netfl.scenario.tree import PathKey, Tree
 from netfl.units import Quantity
 
@@ -49,7 +49,7 @@ def read(cls: type[T], tree: Tree) -> T:
 
 def schema_of(cls: Any) -> dict[str, Any]:
     """The JSON Schema of a dataclass, with its definitions under `$defs`."""
-    schema = _model(cls).model_json_schema()
+    schema = with_kinds(_model(cls).model_json_schema())
     definitions = schema.get("$defs", {})
     root = schema["properties"]["it"]
     if "$ref" in root:
@@ -193,7 +193,8 @@ def _problem(cls: type, error: Any, tree: Tree) -> Problem:
         _, parent = _walk(cls, tree, tuple(error["loc"][1:-1]))
         known = _settings_of(parent)
         name = str(error["loc"][-1])
-        return tree.problem(f"unknown setting '{name}'", path, nearest(name, known) or _choices(known), key=True)
+        hint = nearest(name, known) or "; ".join(filter(None, (_elsewhere(cls, tree, error["loc"], name), _choices(known))))
+        return tree.problem(f"unknown setting '{name}'", path, hint, key=True)
     if kind == "missing" and isinstance(error["loc"][-1], int):
         entries = len(get_args(_bare(_walk(cls, tree, tuple(error["loc"][1:-1]))[1])))
         return tree.problem(f"expected a list of {entries} entries, got {_shown(given)}", path)
@@ -234,6 +235,13 @@ def _problem(cls: type, error: Any, tree: Tree) -> Problem:
     if kind in _EXPECTED:
         return tree.problem(f"expected {_EXPECTED[kind]}, got {_shown(given)}", path)
     return tree.problem(f"{error['msg']}, got {_shown(given)}", path)
+
+
+def _elsewhere(cls: type, tree: Tree, location: tuple[str | int, ...], name: str) -> str:
+    """Which other kinds of the block's family have that setting, in words; empty if none has, or it has no family."""
+    family: Family | None = _metadata(_walk(cls, tree, tuple(location[1:-2]))[1], Family)
+    owners = [kind for kind in family.kinds() if name in _settings_of(family.find(kind))] if family is not None else []
+    return f"a setting of kind {' and '.join(owners)}" if owners else ""
 
 
 def _literals(annotation: Any) -> list[Any]:

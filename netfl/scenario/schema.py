@@ -13,6 +13,7 @@ from netfl.learning.data import DATA, DataSource
 from netfl.learning.models import MODELS, Model
 from netfl.learning.partition import PARTITIONS, Iid, Partition
 from netfl.network.battery import Battery
+from netfl.network.bursts import LossBursts
 from netfl.network.outages import OUTAGES, Outages
 from netfl.network.topology import Routing
 from netfl.network.transport import TRANSPORTS, Fluid, TransportPart
@@ -93,6 +94,7 @@ class LinkBlock:
         loss: probability that a packet is lost, both directions; only transports that model loss take it.
         uplink_loss: from the first device to the second.
         downlink_loss: from the second to the first.
+        loss_bursts: a loss that changes over time (Gilbert-Elliott), in place of `loss`; likewise.
         queue: what can wait before the link in each direction; what its rate carries in 100 ms when absent.
         cost: what `routing: cost` adds up; a number without unit.
     """
@@ -112,6 +114,7 @@ class LinkBlock:
     loss: Annotated[float, Ge(0), Lt(1)] | None = None
     uplink_loss: Annotated[float, Ge(0), Lt(1)] | None = None
     downlink_loss: Annotated[float, Ge(0), Lt(1)] | None = None
+    loss_bursts: LossBursts | None = None
     queue: Size | None = None
     cost: Annotated[float, Ge(0), Le(1e9)] | None = None
 
@@ -173,7 +176,8 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The points of a study: every row of `grid` with every row of `zip` with every entry of `points`, each in every replicate.
+    """The points of a study: every row of `grid` with every row of `zip` with every entry of `points` and of each of `point_lists`, each
+    in every replicate.
 
     A setting's path is written as for `--set`; a value of nothing for a device, link or medium takes it away. Paths of files count from
     the file in which they stand.
@@ -182,15 +186,19 @@ class Sweep:
         grid: path of a setting to its values; all combinations.
         zip: the same, the first values together, the second values together, and so on.
         points: settings that go together, by path; an entry may have a `label` for tables.
+        point_lists: more lists of such entries, by name; labels of a combination stand side by side.
         replicates: how many independent repetitions; points of one replicate share their random numbers.
         constraint: an expression that a point must fulfil, such as `workloads.training.rounds >= 5`.
+        table: the figures of the table that `netfl sweep` ends with and `netfl compare` shows unless told otherwise; as for its `--metric`.
     """
 
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     zip: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     points: tuple[dict[str, Any], ...] = ()
+    point_lists: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     replicates: Annotated[int, Ge(1), Le(100_000)] = 1
     constraint: str = ""
+    table: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,9 +47,9 @@ class TensorForm:
     load: Callable[[Mapping[str, np.ndarray]], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Function:
-    """A pure function that computes many calls at once.
+    """A pure function that computes many calls at once; one object each, compared by identity.
 
     Args:
         name: unique in netfl.
@@ -58,6 +59,8 @@ class Function:
         parts: functions of one argument that are computed and kept with every result, because they are what later work
             needs of it.
         lasting: whether recipes hold their value, because all rounds need it: a dataset.
+        written: name and version as they begin the bytes of a recipe.
+        rests: whether recipes hold their value in place of their arguments, once it is there.
     """
 
     name: str
@@ -66,6 +69,15 @@ class Function:
     form: FactForm | TensorForm | None = None
     parts: tuple[Function, ...] = ()
     lasting: bool = False
+    written: bytes = field(init=False, repr=False)
+
+    rests: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        written: list[bytes] = []
+        _write((self.name, self.version), written, [])
+        object.__setattr__(self, "written", b"".join(written))
+        object.__setattr__(self, "rests", self.lasting or isinstance(self.form, TensorForm))
 
 
 class Held(Protocol):
@@ -91,9 +103,8 @@ class Recipe:
     def __init__(self, function: Function, arguments: tuple[Any, ...]) -> None:
         self.function = function
         self.arguments = arguments
-        written: list[bytes] = []
+        written = [function.written, b"i%d;" % len(arguments)]
         inputs: list[Recipe] = []
-        _write((function.name, function.version, len(arguments)), written, inputs)
         _write(arguments, written, inputs)
         self.inputs = tuple(inputs)
         self.held: Held | None = None
@@ -137,25 +148,38 @@ def _write(values: Iterable[Any], written: list[bytes], inputs: list[Recipe]) ->
         inputs: gets the recipes met on the way.
     """
     for value in values:
-        if isinstance(value, Recipe):
+        kind = type(value)
+        if kind is Recipe:
             written.append(b"R" + value.key)
             inputs.append(value)
-        elif isinstance(value, str):
-            text = value.encode()
-            written.append(b"s%d:%b" % (len(text), text))
-        elif isinstance(value, tuple):
+        elif kind is str:
+            written.append(_text(value))
+        elif kind is int:
+            written.append(b"i%d;" % value)
+        elif kind is tuple:
             written.append(b"(%d:" % len(value))
             _write(value, written, inputs)
-        elif value is None or isinstance(value, bool):
+        elif value is None or kind is bool:
             written.append(repr(value).encode())
-        elif isinstance(value, int):
-            written.append(b"i%d;" % value)
         elif isinstance(value, float):
             written.append(b"f" + struct.pack(">d", value))
         elif isinstance(value, bytes):
             written.append(b"b%d:%b" % (len(value), value))
+        elif isinstance(value, str):
+            written.append(_text(str(value)))
+        elif isinstance(value, int):
+            written.append(b"i%d;" % value)
+        elif isinstance(value, tuple):
+            written.append(b"(%d:" % len(value))
+            _write(value, written, inputs)
         else:
             written.append(_settings(value))
+
+
+@functools.lru_cache(maxsize=2**14)
+def _text(value: str) -> bytes:
+    text = value.encode()
+    return b"s%d:%b" % (len(text), text)
 
 
 def _settings(value: Any) -> bytes:
@@ -165,9 +189,9 @@ def _settings(value: Any) -> bytes:
         known: bytes = room["_written"]
         return known
     kind: Any = type(value)
-    begin, names = _layout(kind)
+    begin, parts = _layout(kind)
     written = [begin]
-    _write([getattr(value, name) for name in names], written, [])
+    _write(parts(value), written, [])
     known = b"".join(written)
     if room is not None:
         room["_written"] = known
@@ -175,11 +199,13 @@ def _settings(value: Any) -> bytes:
 
 
 @functools.cache
-def _layout(kind: Any) -> tuple[bytes, tuple[str, ...]]:
-    """What is written of every object of a class before its fields' values, and the fields' names."""
+def _layout(kind: Any) -> tuple[bytes, Callable[[Any], tuple[Any, ...]]]:
+    """What is written of every object of a class before its fields' values, and how to get at these."""
     names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
     if not getattr(getattr(kind, "__dataclass_params__", None), "frozen", False):
         raise TypeError(f"a recipe's argument must be a recipe, a frozen dataclass or a plain value, not {kind.__name__}")
     written: list[bytes] = [b"d"]
     _write((f"{kind.__module__}.{kind.__qualname__}", names), written, [])
-    return b"".join(written), names
+    if len(names) > 1:
+        return b"".join(written), operator.attrgetter(*names)
+    return b"".join(written), lambda value: tuple(getattr(value, name) for name in names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -131,16 +131,9 @@ class Store:
             del self._announced[key]
             self._made.add(key)
         made: list[Recipe] = []
-        while missing:
-            wave: dict[Function, list[Recipe]] = {}
-            for each in missing.values():
-                if all(needed.key in values for needed in each.inputs):
-                    wave.setdefault(each.function, []).append(each)
+        for wave in _waves(missing, values):
             for function, recipes in wave.items():
                 made += self._compute(function, recipes, values)
-            # What was computed, and parts of it that were wanted too.
-            for key in [key for key in missing if key in values]:
-                del missing[key]
         if made and self._disk is not None:
             self._write(self._disk, made, values)
         return [values[each.key] for each in wanted]
@@ -157,30 +150,37 @@ class Store:
         stack = list(reversed(roots))
         while stack:
             each = stack.pop()
-            if each.key in missing or each.key in values:
+            key = each.key
+            if key in missing or key in values:
                 continue
             found = self._find(each)
             if found is _NOTHING:
-                missing[each.key] = each
+                missing[key] = each
                 stack.extend(each.inputs)
             else:
-                values[each.key] = found
+                values[key] = found
         return missing
 
     def _find(self, wanted: Recipe) -> Any:
         """A value that is in memory or on disk, or `_NOTHING`."""
-        value: Any = _NOTHING
-        if wanted.key in self._values:
+        kept = self._values.get(wanted.key)
+        if kept is not None:
             self._values.move_to_end(wanted.key)
-            value = self._values[wanted.key][0]
-        elif wanted.held is not None:
+            value = kept[0]
+            if wanted.held is None and wanted.function.rests:
+                self._hold(wanted, value)
+            return value
+        form = wanted.function.form
+        if wanted.held is not None:
             value = wanted.held.value()
-        elif self._disk is not None and wanted.function.form is not None:
-            form = wanted.function.form
+        elif self._disk is None or form is None:
+            return _NOTHING
+        else:
             found = self._disk.fact(wanted.key) if isinstance(form, FactForm) else self._disk.arrays(wanted.key)
-            value = _NOTHING if found is None else form.load(found)
-        if value is not _NOTHING:
-            self._keep(wanted, value)
+            if found is None:
+                return _NOTHING
+            value = form.load(found)
+        self._keep(wanted, value)
         return value
 
     def _rest(self, recipes: Sequence[Recipe]) -> None:
@@ -234,10 +234,8 @@ class Store:
 
     def _keep(self, made: Recipe, value: Any) -> None:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
-        if isinstance(made.function.form, TensorForm) and made.held is None:
-            made.hold(self._shelf.put(made.function.form, value))
-        elif made.function.lasting and made.held is None:
-            made.hold(_Here(value))
+        if made.held is None and made.function.rests:
+            self._hold(made, value)
         if made.key in self._values:
             return
         num_bytes = _weight_bytes(value)
@@ -248,6 +246,11 @@ class Store:
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
             _, (_, dropped_bytes) = self._values.popitem(last=False)
             self._kept_bytes -= dropped_bytes
+
+    def _hold(self, made: Recipe, value: Any) -> None:
+        """Let a recipe hold its value in place of its arguments."""
+        form = made.function.form
+        made.hold(self._shelf.put(form, value) if isinstance(form, TensorForm) else _Here(value))
 
 
 @dataclass(frozen=True)
@@ -260,6 +263,33 @@ class _Here:
         return self.kept
 
 
+def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iterator[dict[Function, list[Recipe]]]:
+    """What can be computed now, by function; then what can be once that is in `values`; and so on."""
+    counts: dict[bytes, int] = {}
+    waiting: dict[bytes, list[Recipe]] = {}
+    ready: list[Recipe] = []
+    for key, each in missing.items():
+        count = 0
+        for needed in each.inputs:
+            if needed.key in missing:
+                count += 1
+                waiting.setdefault(needed.key, []).append(each)
+        counts[key] = count
+        if not count:
+            ready.append(each)
+    while ready:
+        wave: dict[Function, list[Recipe]] = {}
+        for each in ready:
+            wave.setdefault(each.function, []).append(each)
+        yield wave
+        done, ready = ready, []
+        for each in done:  # which grows by parts: they came with what they are parts of
+            for user in waiting.get(each.key, ()):
+                counts[user.key] -= 1
+                if not counts[user.key]:
+                    (done if user.key in values else ready).append(user)
+
+
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
     """The arguments with each recipe replaced by its value."""
     return tuple(
@@ -269,15 +299,22 @@ def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, 
 
 def _weight_bytes(value: Any) -> int:
     """About how much memory a value holds."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, bytes):
+    kind: Any = type(value)
+    if kind is np.ndarray:
+        return int(value.nbytes)
+    if kind in _NUMBERS:
+        return 64
+    if kind is bytes:
         return len(value)
+    if isinstance(value, Mapping):
+        return sum([_weight_bytes(part) for part in value.values()])
     if isinstance(value, list | tuple):
         return sum([_weight_bytes(part) for part in value])
-    kind: Any = type(value)
     names = _field_names(kind)
     return sum([_weight_bytes(getattr(value, name)) for name in names]) if names else 64
+
+
+_NUMBERS = {int, float, bool, str, type(None)}
 
 
 @functools.cache

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from netfl.errors import Problem, ScenarioError
 from netfl.parts import nearest
 from netfl.report import ACCURACY_LEVELS
+from netfl.report.estimates import Estimate, estimate
 from netfl.scenario import load
 from netfl.scenario.reader import to_plain
 from netfl.scenario.tree import format_path
-from netfl.studies.estimates import Estimate, estimate
 from netfl.studies.expressions import NOT_REACHED, Expression
 from netfl.studies.figures import figures_of, find_figure, time_to_accuracy
-from netfl.studies.folders import status_of
+from netfl.studies.folders import read_json, status_of
 from netfl.studies.points import shortest
 from netfl.studies.sweep import read_study
 
@@ -134,7 +134,8 @@ def compare(folders: Sequence[Path], *, by: Sequence[str] = (), metrics: Sequenc
     Args:
         folders: of runs and of studies.
         by: the settings that tell groups apart, in place of all that differ; a replicate's value is then its mean over the others.
-        metrics: names of figures, `time_to_accuracy` or `time_to_accuracy@0.8`; a few by default.
+        metrics: names of figures, `time_to_accuracy` or `time_to_accuracy@0.8`; when there are none, those of the study's `table` if one
+            study is all that is compared, else a few.
         baseline: a run of the group that differences are taken from.
 
     Raises:
@@ -147,7 +148,13 @@ def compare(folders: Sequence[Path], *, by: Sequence[str] = (), metrics: Sequenc
     keys = _differing(members)
     if by:
         keys = tuple(dict.fromkeys(_named_key(name, members) for name in by))
-    readers = _readers(members, metrics)
+    own = () if metrics else _own_table(folders)
+    try:
+        readers = _readers(members, metrics or own)
+    except ScenarioError as error:
+        if not own:
+            raise
+        raise ScenarioError(*(replace(problem, file=f"{folders[0]}: sweep.table") for problem in error.problems)) from None
     groups: dict[str, list[Member]] = {}
     for member in members:
         groups.setdefault(_place(member, keys), []).append(member)
@@ -204,6 +211,12 @@ def members_of(folders: Sequence[Path]) -> tuple[list[Member], list[tuple[Path, 
         replicate = int(settings.pop("replicate", 0))
         found[folder.resolve()] = Member(folder.resolve(), settings, "", replicate, figures_of(folder))
     return list(found.values()), skipped
+
+
+def _own_table(folders: Sequence[Path]) -> list[str]:
+    """What the study says that its table should show, if the folders are one study."""
+    facts = read_json(folders[0] / "sweep.json") if len(folders) == 1 else None
+    return [str(name) for name in (facts or {}).get("table", [])]
 
 
 def _what(status: str) -> str:

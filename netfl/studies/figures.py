@@ -33,7 +33,8 @@ def figures_of(folder: Path) -> dict[str, float | None]:
 
 
 def flat(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Metrics under flat names: `simulated_s`, `bytes`, `bytes_up`, `bytes_down`, `bytes_wasted`, `energy_j`; `WORKLOAD.NAME` of each
+    """Metrics under flat names: `simulated_s`, `bytes`, `bytes_up`, `bytes_down`, `bytes_wasted`, `energy_j`; `device_compute_s`,
+    `device_peak_memory_bytes` and `device_energy_j`, each of the device of tier `device` that has most of it; `WORKLOAD.NAME` of each
     workload; `trained_clients`, `reused_clients` and `host_s`.
 
     Args:
@@ -47,6 +48,8 @@ def flat(metrics: Mapping[str, Any]) -> dict[str, float | None]:
         "bytes_wasted": metrics["bytes"]["wasted"],
         "energy_j": metrics["energy_j"]["total"],
     }
+    ends = [each for each in metrics["devices"].values() if each["tier"] == "device"]
+    found |= {f"device_{key}": max((each[key] for each in ends), default=None) for key in ("compute_s", "peak_memory_bytes", "energy_j")}
     for name, one in metrics["training"].items():
         found |= {f"{name}.{key}": one.get(key) for key in _TRAINING}
         found |= {f"{name}.time_to_accuracy_{level}_s": value for level, value in one["time_to_accuracy_s"].items()}

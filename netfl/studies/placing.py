@@ -15,22 +15,24 @@ from netfl.parts import nearest
 from netfl.placement import Estimate, Path, Placement, Profile, estimate
 from netfl.placement.figures import Figures, figures
 from netfl.placement.planners import PLANNERS
+from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.milp import Milp
 from netfl.placement.planners.mincut import MinCut
+from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
 from netfl.scenario import Loaded, load
 from netfl.scenario.build import prepare
 from netfl.store import Store
 from netfl.workloads.rehearsal import idle_latency_s
 from netfl.workloads.requests import Requests
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways, path_of
 from netfl.workloads.session import Session
 
 __all__ = ["Compared", "Comparison", "Group", "Objective", "compare", "value_of"]
 
 Objective = Literal["latency", "throughput", "energy"]
 
-_NEEDS_SETTINGS = ("early_exit", "fixed")
+_NEEDS_SETTINGS = ("early_exit", "fixed", "route")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,8 @@ class Compared:
         placement: what it decided; none if it could not.
         figures: what that promises.
         parts: of its latency.
-        gap: by what fraction it misses the best placement that fits, for the objective; none where that is not known.
+        gap: by what fraction it misses the best placement on the path that fits, for the objective; none where that is not known, or it leaves the
+            path.
         simulated_s: one request, simulated on an idle network.
         planner_s: CPU seconds on this machine.
         error: why there is no placement.
@@ -60,11 +63,11 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Devices whose paths to the server are equal but for names.
+    """Devices whose paths to the server, and to replicas where there are any, are equal but for names.
 
     Args:
         sources: their names.
-        path: of the first.
+        path: of the first, to the server.
         rows: one a planner.
     """
 
@@ -131,12 +134,12 @@ def compare(
     tried: dict[str, Any] = {kind: _planner(kind, objective) for kind in kinds}
     if settings.placement not in tried.values() and "all" in planners:
         tried[f"scenario: {own}"] = settings.placement
-    profile = session.task.profile
+    profile = settings.profile(session)
     rehearsed: dict[str, dict[str, Placement]] = {}
     groups: defaultdict[object, list[str]] = defaultdict(list)
     for device in settings.asking(session):
         path = path_of(session, device, settings.server)
-        groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops].append(device)
+        groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops, _ways(settings, device, session)].append(device)
     return Comparison(
         scenario=loaded.scenario.name,
         workload=name,
@@ -159,6 +162,24 @@ class _Anything:
         return Placement(
             cuts=(len(profile.nodes),) * len(path.hops), devices=path.devices, nodes=len(profile.nodes), estimate_s=0.0, planner="any"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NoSum:
+    """What `mincut` has to say about throughput."""
+
+    def plan(self, profile: Profile, path: Path, encoded_bytes: Any, result_bytes: int) -> Placement:
+        raise NetflError(
+            "a minimum cut finds the least sum, and throughput is what the busiest processor or link takes; milp and chain look for that"
+        )
+
+
+def _ways(settings: Requests, device: str, session: Session) -> object:
+    """The ways from a device to the replicas of planner `route`; where there are none to all of them, the planner's row will say so."""
+    try:
+        return settings.placement.ways(device, Ways(session)) if isinstance(settings.placement, Route) else None
+    except NetflError:
+        return None
 
 
 def _serving(loaded: Loaded, workload: str | None) -> tuple[str, Requests]:
@@ -192,8 +213,10 @@ def _kinds(planners: Sequence[str]) -> list[str]:
 def _planner(kind: str, objective: Objective) -> Any:
     if kind == "milp":
         return Milp(objective=objective)
-    if kind == "mincut" and objective != "throughput":
-        return MinCut(objective=objective)
+    if kind == "chain":
+        return Chain(objective=objective)
+    if kind == "mincut":
+        return _NoSum() if objective == "throughput" else MinCut(objective=objective)
     return PLANNERS.find(kind)()
 
 
@@ -207,8 +230,9 @@ def _group(
     rehearsed: dict[str, dict[str, Placement]],
 ) -> Group:
     path = path_of(session, sources[0], settings.server)
+    ways = Ways(session)
     encoded_bytes, result_bytes = settings.lengths(session)
-    profile = session.task.profile
+    profile = settings.profile(session)
     rows = []
     for label, planner in tried.items():
         start_s = time.process_time()
@@ -218,24 +242,29 @@ def _group(
                 if label not in rehearsed:
                     rehearsed[label] = replace(settings, placement=planner).plans(session, name)
                 placement = rehearsed[label][sources[0]]
+            elif isinstance(planner, Route):
+                placement = planner.through(profile, sources[0], ways, encoded_bytes, result_bytes)
             else:
                 placement = planner.plan(profile, path, encoded_bytes, result_bytes)
         except NetflError as error:
             rows.append(Compared(planner=label, planner_s=time.process_time() - start_s, error=str(error)))
             continue
         planner_s = time.process_time() - start_s
+        used = path if placement.devices == path.devices else ways.through(placement.devices)
         rows.append(
             Compared(
                 planner=label,
                 placement=placement,
-                figures=figures(profile, path, placement, encoded_bytes, result_bytes),
-                parts=estimate(placement.arranged(profile), path, placement.cuts, encoded_bytes, result_bytes),
+                figures=figures(profile, used, placement, encoded_bytes, result_bytes),
+                parts=estimate(placement.arranged(profile), used, placement.cuts, encoded_bytes, result_bytes),
                 simulated_s=idle_latency_s(session, settings, sources[0], placement),
                 planner_s=planner_s,
             )
         )
     best = _best(profile, path, encoded_bytes, result_bytes, objective)
-    return Group(sources=sources, path=path, rows=tuple(_with_gap(row, best, objective) for row in rows))
+    # What leaves the path is not held to the best of the path.
+    known = [row if row.placement is None or row.placement.devices != path.devices else _with_gap(row, best, objective) for row in rows]
+    return Group(sources=sources, path=path, rows=tuple(known))
 
 
 def _best(profile: Profile, path: Path, encoded_bytes: Any, result_bytes: int, objective: Objective) -> float | None:

@@ -222,6 +222,7 @@ def _facts(made: Plan, argv: Sequence[str]) -> dict[str, Any]:
         "scenario": made.base.scenario.name,
         "keys": list(made.keys),
         "argv": list(argv),
+        "table": list(made.table),
         "points": [
             {"hash": point.hash, "label": point.label, "replicate": point.replicate, "settings": dict(point.settings)}
             for point in made.points

@@ -1,13 +1,17 @@
 """The trace of a run: row types, and their writer."""
 
 from netfl.trace.rows import (
+    NOTE_TYPES,
     ROW_TYPES,
     Computation,
+    DeviceLoad,
     DeviceUse,
     Evaluation,
+    LinkLoad,
     LinkUse,
     NoisySums,
     Outage,
+    Planned,
     Release,
     Request,
     Round,
@@ -20,13 +24,17 @@ from netfl.trace.rows import (
 from netfl.trace.writer import Trace
 
 __all__ = [
+    "NOTE_TYPES",
     "ROW_TYPES",
     "Computation",
+    "DeviceLoad",
     "DeviceUse",
     "Evaluation",
+    "LinkLoad",
     "LinkUse",
     "NoisySums",
     "Outage",
+    "Planned",
     "Release",
     "Request",
     "Round",

@@ -1,7 +1,7 @@
 """What a run records: one frozen dataclass a table of `run.db`, one row an event.
 
 Every row says only what happened in the simulation: no host time, no path, no count of work done. The trace digest is taken
-over these rows in the order in which they were written.
+over these rows in the order in which they were written; notes, which the digest leaves out, only sum up what the rows say or intend.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "NOTE_TYPES",
     "ROW_TYPES",
     "Computation",
+    "DeviceLoad",
     "DeviceUse",
     "Evaluation",
+    "LinkLoad",
     "LinkUse",
     "NoisySums",
     "Outage",
+    "Planned",
     "Release",
     "Request",
     "Round",
@@ -405,3 +409,62 @@ ROW_TYPES: dict[str, type] = {
     "run_end": RunEnd,
 }
 """Table name to row type; a table's columns are the row's fields, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceLoad:
+    """A note on how busy a processor was; written at the run's end, for devices that computed.
+
+    Args:
+        device: name.
+        busy_s: processor time.
+        mean_waiting: jobs that waited for it, the one at work not counted; the mean over the run's time.
+        most_waiting: the most that ever did.
+    """
+
+    device: str
+    busy_s: float
+    mean_waiting: float
+    most_waiting: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkLoad:
+    """A note on how busy one direction of a link was; written at the run's end, for those that carried something.
+
+    Args:
+        link: name.
+        source: the device at the sending end of this direction.
+        destination: the device at the receiving end.
+        busy_s: what its bytes take at its own rate.
+    """
+
+    link: str
+    source: str
+    destination: str
+    busy_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A note on a placement that serves from now on.
+
+    Args:
+        workload: the serving workload.
+        device: whose requests.
+        time_s: since when.
+        planner: its kind.
+        placement: as in `Request`.
+        estimate_s: what the planner expects one request to take when nothing else happens.
+    """
+
+    workload: str
+    device: str
+    time_s: float
+    planner: str
+    placement: str
+    estimate_s: float
+
+
+NOTE_TYPES: dict[str, type] = {"device_loads": DeviceLoad, "link_loads": LinkLoad, "plans": Planned}
+"""The same for notes."""

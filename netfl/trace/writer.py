@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from netfl.errors import RunError
-from netfl.trace.rows import ROW_TYPES
+from netfl.trace.rows import NOTE_TYPES, ROW_TYPES
 
 __all__ = ["Trace"]
 
@@ -40,11 +40,12 @@ class Trace:
         self._digest = hashlib.sha256()
         self._texts, self._whole = _Texts(), _WholeNumbers()
         self._tables = {row_type: _Table(table, row_type) for table, row_type in ROW_TYPES.items()}
+        self._notes = {row_type: _Table(table, row_type) for table, row_type in NOTE_TYPES.items()}
         self._order: list[_Table] = []
         self._failure: sqlite3.Error | None = None
         self._flushed_at = time.monotonic()
         self._connection.execute("BEGIN")
-        for table in self._tables.values():
+        for table in (*self._tables.values(), *self._notes.values()):
             self._connection.execute(table.create)
         self._connection.commit()
 
@@ -82,6 +83,11 @@ class Trace:
             if len(self._order) >= _BUFFERED_ROWS:
                 self.flush()
 
+    def note(self, row: Any) -> None:
+        """Add one row of a type of `NOTE_TYPES`, which is no part of the digest."""
+        table = self._notes[type(row)]
+        table.rows.append(table.values_of(row))
+
     def flush(self) -> None:
         """Make all rows so far readable to others.
 
@@ -105,6 +111,10 @@ class Trace:
                 self._connection.executemany(table.insert, table.rows)
                 table.rows.clear()
             self._order.clear()
+        for table in self._notes.values():
+            if table.rows:
+                self._connection.executemany(table.insert, table.rows)
+                table.rows.clear()
         self._connection.commit()
         self._flushed_at = time.monotonic()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from netfl.codecs import Pipeline
 from netfl.errors import NetflError
 from netfl.learning.exits import ExitAnswers, ExitNetwork, WithExits, entropies, exit_answers, leaving
 from netfl.placement import Placement, Profile, Tier
@@ -16,7 +15,8 @@ from netfl.placement.exits import ExitPlacement, ExitProfile
 from netfl.placement.planners.early_exit import EarlyExit, MeasuredExits
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, recipe
-from netfl.workloads.inference import Answers
+from netfl.workloads.crossing import Crossing, profile_as_sent
+from netfl.workloads.inference import Answers, Wire
 from netfl.workloads.serving_plan import Leg, ServingPlan, plan_of
 from netfl.workloads.session import Session
 
@@ -63,10 +63,10 @@ def vector_with_exits(session: Session, settings: WithExits) -> Recipe:
     return settings.model(task.model, task.dataset, streams.stream("initial model"), streams.stream("pretrain", "with exits"))
 
 
-def measured(session: Session, settings: WithExits, planner: EarlyExit) -> MeasuredExits:
+def measured(session: Session, settings: WithExits, planner: EarlyExit, crossing: Crossing) -> MeasuredExits:
     """What a planner may know of the model: it is trained for that, if the store has not got it."""
     network = settings.network(session.task.model)
-    profile = ExitProfile(session.store.force(exit_profile(network, session.task.dataset)))
+    profile = ExitProfile(profile_as_sent(session.store.force(exit_profile(network, session.task.dataset)), crossing, None, 0.0))
     vector = vector_with_exits(session, settings)
     said: ExitAnswers = session.store.force(exit_answers(network, vector, session.task.dataset))
     return MeasuredExits(profile=profile, accuracies=said.accuracies, shares=said.shares(planner.threshold or 0.0))
@@ -80,7 +80,7 @@ def infer_with_exits(
     profile: Recipe,
     cuts: tuple[int, ...],
     weights: Recipe,
-    pipeline: Pipeline,
+    crossing: Crossing,
     stream: Stream,
 ) -> Recipe:
     """The `AnswersWithExits` of the pieces of a placement, run for real over all test samples in one fixed batching.
@@ -96,24 +96,20 @@ def infer_with_exits(
         profile: recipe of the `Profile` of the whole.
         cuts: of the whole profile.
         weights: recipe of the `Weights`.
-        pipeline: codecs of what crosses a cut.
+        crossing: codecs of what crosses a cut.
         stream: of random encoders.
     """
-    return recipe(_INFER_WITH_EXITS, network, used, threshold, data, profile, cuts, weights, pipeline, stream)
+    return recipe(_INFER_WITH_EXITS, network, used, threshold, data, profile, cuts, weights, crossing, stream)
 
 
 def _infer_with_exits(calls: Calls) -> list[AnswersWithExits]:
     from netfl.placement.serve_exits import infer
 
     results = []
-    for network, used, threshold, data, profile, cuts, weights, pipeline, stream in calls:
-        generator = stream.generator()
-
-        def encode(values: np.ndarray, pipeline: Pipeline = pipeline, generator: Any = generator) -> bytes:
-            return pipeline.encode(values, generator)
-
+    for network, used, threshold, data, profile, cuts, weights, crossing, stream in calls:
+        wire = Wire(profile, crossing, stream)
         module = network.build(data.sample_shape, data.num_classes)
-        found = infer(module, ExitProfile(profile), used, cuts, weights.vector, data.test_inputs, encode, pipeline.decode)
+        found = infer(module, ExitProfile(profile), used, cuts, weights.vector, data.test_inputs, wire.send, wire.receive)
         exits = found.logits[:, np.array(used)]
         left = leaving(entropies(exits).T, threshold)
         rows = np.arange(len(left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,14 @@ from netfl.learning.models import Model
 from netfl.placement import Profile
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, recipe
+from netfl.workloads.crossing import Crossing
 
-__all__ = ["Answers", "Weights", "infer", "node_bytes", "profile_of", "served", "served_bytes"]
+__all__ = ["Answers", "Weights", "Wire", "infer", "node_bytes", "profile_of", "sent_input_bytes", "served", "served_bytes"]
 
 Calls = Sequence[tuple[Any, ...]]
+
+_INPUTS = 256
+"""Test samples whose mean length stands for an input's: enough for a planner."""
 
 
 def profile_of(model: Model, data: Recipe) -> Recipe:
@@ -101,7 +106,7 @@ def infer(
     cuts: tuple[int, ...],
     order: tuple[int, ...],
     weights: Recipe,
-    pipeline: Pipeline,
+    crossing: Crossing,
     stream: Stream,
 ) -> Recipe:
     """The `Answers` of the pieces of a placement, run for real over all test samples in one fixed batching.
@@ -113,10 +118,10 @@ def infer(
         cuts: as in `Placement`.
         order: as in `Placement`.
         weights: recipe of the `Weights`.
-        pipeline: codecs of what crosses a cut.
+        crossing: codecs of what crosses a cut.
         stream: of random encoders.
     """
-    return recipe(_INFER, model, data, profile, cuts, order, weights, pipeline, stream)
+    return recipe(_INFER, model, data, profile, cuts, order, weights, crossing, stream)
 
 
 @dataclass(frozen=True)
@@ -146,20 +151,67 @@ def _infer(calls: Calls) -> list[Answers]:
     from netfl.placement.serve import infer as infer_one
 
     results = []
-    for model, data, profile, cuts, order, weights, pipeline, stream in calls:
-        generator = stream.generator()
-
-        def encode(values: np.ndarray, boundary: int, sample: int, pipeline: Pipeline = pipeline, generator: Any = generator) -> bytes:
-            return pipeline.encode(values, generator)
-
+    for model, data, profile, cuts, order, weights, crossing, stream in calls:
+        wire = Wire(profile, crossing, stream)
         module = model.build(data.sample_shape, data.num_classes)
         placed = profile.in_order(order) if order else profile
-        found = infer_one(module, placed, cuts, weights.vector, data.test_inputs, encode, pipeline.decode)
+        found = infer_one(module, placed, cuts, weights.vector, data.test_inputs, wire.send, wire.receive)
         results.append(Answers(found.predictions == data.test_labels, found.payload_bytes))
+    return results
+
+
+class Wire:
+    """Each node's output through its own codecs; an input with an encoding of its own as so many bytes.
+
+    Args:
+        profile: whose nodes they are.
+        crossing: the codecs.
+        stream: of random encoders.
+    """
+
+    def __init__(self, profile: Profile, crossing: Crossing, stream: Stream) -> None:
+        self._pipelines = {node.name: crossing.pipeline(node) for node in profile.nodes if node.output_values}
+        self._whole = {profile.nodes[0].name: crossing.input_bytes} if crossing.input_bytes is not None else {}
+        self._generator = stream.generator()
+
+    def send(self, values: np.ndarray, name: str, boundary: int, sample: int) -> tuple[int, bytes]:
+        """The length of what is sent, and what the receiver gets."""
+        if name in self._whole:
+            return self._whole[name], values.tobytes()
+        payload = self._pipelines[name].encode(values, self._generator)
+        return len(payload), payload
+
+    def receive(self, payload: bytes, name: str) -> np.ndarray:
+        """What the receiver makes of it, (V,) float32."""
+        if name in self._whole:
+            return np.frombuffer(payload, dtype=np.float32)
+        return self._pipelines[name].decode(payload)
+
+
+def sent_input_bytes(data: Recipe, profile: Recipe, crossing: Crossing, stream: Stream) -> Recipe:
+    """Wire bytes of an input: the mean over the first test samples, rounded up.
+
+    Args:
+        data: recipe of the `Dataset`.
+        profile: recipe of the `Profile`.
+        crossing: codecs of what crosses a cut.
+        stream: of random encoders.
+    """
+    return recipe(_SENT_INPUT_BYTES, data, profile, crossing, stream)
+
+
+def _sent_input_bytes(calls: Calls) -> list[int]:
+    results = []
+    for data, profile, crossing, stream in calls:
+        wire = Wire(profile, crossing, stream)
+        samples = data.test_inputs[:_INPUTS]
+        lengths = [wire.send(sample.reshape(-1), profile.nodes[0].name, 0, row)[0] for row, sample in enumerate(samples)]
+        results.append(math.ceil(sum(lengths) / len(lengths)))
     return results
 
 
 _PROFILE = Function("profile", 2, _profile, FactForm(Profile.to_json, Profile.from_json))
 _SERVED = Function("served", 2, _served)
 _SERVED_BYTES = Function("served_bytes", 1, _served_bytes, FactForm(list, tuple))
-_INFER = Function("infer", 3, _infer, FactForm(Answers.to_plain, Answers.from_plain))
+_SENT_INPUT_BYTES = Function("sent_input_bytes", 1, _sent_input_bytes, FactForm(int, int))
+_INFER = Function("infer", 4, _infer, FactForm(Answers.to_plain, Answers.from_plain))

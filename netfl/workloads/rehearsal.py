@@ -70,14 +70,16 @@ def tail_latency_s(
     latencies: list[float] = []
     for number in range(1, rollouts + 1):
         tried_session, workloads = world_of(number, _Lengths(session.store), False)
-        trainings_first = sorted(workloads.items(), key=lambda item: not item[1].ends)
+        trainings_first = sorted(workloads.items(), key=lambda item: item[1].role != "training")
         tried: _Tried | None = None
         for other, workload in trainings_first:
+            if other == settings.after:
+                continue  # it is over when the requests come
             if other == name:
-                tried = _Tried(settings, tried_session, name, placements)
+                tried = _Tried(replace(settings, after=None), tried_session, name, placements)
                 process = tried.run()
             elif isinstance(workload, Requests):
-                process = _Tried(workload, tried_session, other, _planned(workload, tried_session)).run()
+                process = _Tried(replace(workload, after=None), tried_session, other, _planned(workload, tried_session)).run()
             else:
                 process = workload.start(tried_session, other)
             tried_session.world.env.process(process)
@@ -118,7 +120,7 @@ class _Lengths(Store):
             return Evaluation(accuracy=0.0, loss=0.0)
         if name == "losses":  # taken to be finite: nobody has to train to see whether training diverges
             return (0.0,) * len(wanted.arguments[0])
-        if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset"):
+        if name in ("dataset_facts", "shard_samples", "profile", "shards", "dataset", "sent_input_bytes"):
             return self._real.force(wanted)
         raise NetflError(f"planner simulate cannot foresee the load of this scenario: '{name}' depends on what is trained")
 
@@ -161,7 +163,7 @@ class _ForeseenModel(ServedModel):
         key = (placement.cuts, placement.order, (), 0)
         if key not in self.results:
             encoded_bytes, _ = self.settings.lengths(self.session)
-            placed = placement.arranged(self.session.task.profile)
+            placed = placement.arranged(self.settings.profile(self.session))
             sizes = [crossing_bytes(placed, cut, encoded_bytes) for cut in placement.cuts]
             count = self.session.task.facts.num_test
             self.results[key] = Answers(np.ones(count, dtype=bool), np.repeat(np.array(sizes, dtype=np.int64)[:, None], count, axis=1))

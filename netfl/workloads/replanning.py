@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from netfl.placement import Placement
+from netfl.placement import Placement, Profile
 from netfl.placement.planners.adaptive import Adaptive
 from netfl.workloads.rollout import Rollout
 from netfl.workloads.serving_path import path_of
@@ -31,14 +32,24 @@ class Replanning:
         session: of the run.
         rollout: which devices hold what.
         plans: of every source; a new one takes the old one's place.
+        note: called with a plan that serves from now on, and whose it is.
     """
 
-    def __init__(self, settings: Requests, planner: Adaptive, session: Session, rollout: Rollout, plans: dict[str, ServingPlan]) -> None:
+    def __init__(
+        self,
+        settings: Requests,
+        planner: Adaptive,
+        session: Session,
+        rollout: Rollout,
+        plans: dict[str, ServingPlan],
+        note: Callable[[ServingPlan, str], None],
+    ) -> None:
         self.settings = settings
         self.planner = planner
         self.session = session
         self.rollout = rollout
         self.plans = plans
+        self.note = note
         self._rates_bps: dict[tuple[str, str], float] = {}
 
     def saw(self, source: str, destination: str, payload_bytes: int, moving_s: float) -> None:
@@ -50,6 +61,7 @@ class Replanning:
     def look_again(self, source: str) -> Process:
         """Plan a source's requests anew from time to time."""
         encoded_bytes, result_bytes = self.settings.lengths(self.session)
+        profile = self.settings.profile(self.session)
         nominal = path_of(self.session, source, self.settings.server)
         while True:
             yield self.session.world.sleep(self.planner.period)
@@ -63,11 +75,13 @@ class Replanning:
             ]
             current = self.plans[source].placement
             path = replace(nominal, hops=tuple(hops))
-            placement = self.planner.again(self.session.task.profile, path, encoded_bytes, result_bytes, current)
+            began_s = time.process_time()
+            placement = self.planner.again(profile, path, encoded_bytes, result_bytes, current)
+            self.session.planner_s[self.rollout.name] += time.process_time() - began_s
             if placement.labels != current.labels:
-                yield from self._move(source, placement)
+                yield from self._move(source, placement, profile)
 
-    def _move(self, source: str, placement: Placement) -> Process:
+    def _move(self, source: str, placement: Placement, profile: Profile) -> Process:
         """Send the parameters that devices lack for a new placement, and take it up; not while a new model is on its way."""
         version = self.rollout.version(self.plans[source])
         found = {device: places - self.rollout.nodes_on[device] for device, places in nodes_of(placement).items()}
@@ -80,8 +94,9 @@ class Replanning:
         yield self.session.world.env.all_of(sendings)
         if all(sending.delivered for sending in sendings) and self._may_move(lacking, version):
             tiers = path_of(self.session, source, self.settings.server).tiers
-            self.plans[source] = plan_of(placement, self.session.task.profile, tiers)
+            self.plans[source] = plan_of(placement, profile, tiers)
             self.rollout.place(nodes_of(placement))
+            self.note(self.plans[source], source)
             for device in lacking:
                 self.rollout.hold(device, {version})
 

@@ -13,27 +13,32 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, cast
 
-from netfl.codecs import CODECS, Compressor, Pipeline, Stage, dense_bytes
+from annotated_types import Ge
+
+from netfl.codecs import CODECS, Pipeline, Stage, dense_bytes
 from netfl.errors import NetflError
 from netfl.learning.exits import WithExits
 from netfl.learning.lessons import PRETRAINERS, Distilled
 from netfl.learning.trainer import Trainer, unusable_device
-from netfl.placement import Placement
+from netfl.placement import Placement, Profile
 from netfl.placement.exits import ExitPlacement
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.baselines import DeviceOnly
 from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.early_exit import EarlyExit
+from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
-from netfl.units import Duration
+from netfl.units import Duration, Size
 from netfl.workloads.admission import ShortOfMemory
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
 from netfl.workloads.batching import Batching
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.crossing import Crossing, profile_as_sent, reckoned_bytes
 from netfl.workloads.exit_inference import local_exit, measured
 from netfl.workloads.failover import Failover
+from netfl.workloads.inference import profile_of, sent_input_bytes
 from netfl.workloads.serving import Serving
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways, path_of
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = ["Requests"]
@@ -55,8 +60,15 @@ class Requests:
         placement: which planner decides what runs where along the path. It plans once, before the run, for an idle network; `simulate` for the
             load that the scenario has; `adaptive` again and again, with the rates that requests had.
         activations: codecs of the tensors that cross a cut, the input sample included; none sends float32.
+        inputs: codecs of the input sample where it crosses, in place of `activations`; an empty list sends float32.
+        input_bytes: in place of `inputs`, what an input is on a wire where it comes in an encoding of its own, such as JPEG; the answer is
+            that for the sample as the data has it.
+        input_decode_flop: operations that decoding an input takes on the device that first computes with it, unless that is the one that asks.
         updates: codecs of the weights that are sent to the pieces; none sends float32.
         deadline: an answer later than this is missed; none never is.
+        after: a training workload; when it has ended its last model goes to the pieces, and then arrivals begin. Arrivals begin with the
+            run when left out, and every new model goes to the pieces.
+        per_source: how many requests each source makes, after which the workload ends; it lasts as long as the run when left out.
         failover: what an asking device does when the others do not answer in time; without it, it waits as long as the network tries.
         batching: how requests that wait at a device are computed together; each alone without it.
         priority: of the work of requests on every device, against that of training, which is 0: above it, requests go before all
@@ -72,8 +84,13 @@ class Requests:
     server: str = "cloud"
     placement: Annotated[Planner, PLANNERS] = field(default_factory=Chain)
     activations: tuple[Annotated[Stage, CODECS], ...] = ()
+    inputs: tuple[Annotated[Stage, CODECS], ...] | None = None
+    input_bytes: Annotated[Size, Ge(1)] | None = None
+    input_decode_flop: Annotated[float, Ge(0)] = 0.0
     updates: tuple[Annotated[Stage, CODECS], ...] = ()
     deadline: Duration | None = None
+    after: str | None = None
+    per_source: Annotated[int, Ge(1)] | None = None
     failover: Failover | None = None
     batching: Batching | None = None
     priority: int = 0
@@ -90,9 +107,17 @@ class Requests:
             )
         if self.failover is not None and self.failover.then in ("local", "replica") and isinstance(self.placement, EarlyExit):
             raise ValueError("failover: expected `then: early_exit` or `drop` with the planner `early_exit`")
-        for name in ("activations", "updates"):
-            check_pipeline(name, getattr(self, name))
+        if self.input_decode_flop and isinstance(self.placement, EarlyExit):
+            raise ValueError("input_decode_flop: the planner `early_exit` does not reckon with it")
+        for name in ("activations", "inputs", "updates"):
+            check_pipeline(name, getattr(self, name) or ())
+        if self.inputs is not None and self.input_bytes is not None:
+            raise ValueError("expected one of `inputs` (codecs) and `input_bytes` (the length in an encoding of its own)")
         check_positive("deadline", self.deadline)
+        if self.after is not None and self.per_source is None:
+            raise ValueError("after: expected `per_source` beside it, which says when requests end; the run would end with the training")
+        if self.failover is not None and self.failover.replicas and isinstance(self.placement, Route):
+            raise ValueError("failover: planner route chooses among replicas itself; leave out `replicas`")
         if Pipeline(self.updates).sparse:
             raise ValueError("updates: a sparsifier would drop most weights of the model that serves")
 
@@ -103,6 +128,8 @@ class Requests:
         trainings = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
         if self.model is not None and self.model not in trainings:
             yield ("model",), f"no training workload '{self.model}'; there are: {', '.join(trainings) or 'none'}"
+        if self.after is not None and self.after not in trainings:
+            yield ("after",), f"no training workload '{self.after}'; there are: {', '.join(trainings) or 'none'}"
         yield from missing_device("server", self.server, setting)
         yield from unmatched("sources", self.sources, setting)
         sources = matching(self.sources, setting.topology)
@@ -146,8 +173,8 @@ class Requests:
 
     @property
     def ends(self) -> bool:
-        """Requests come for as long as the run lasts."""
-        return False
+        """Only with `per_source`: otherwise requests come for as long as the run lasts."""
+        return self.per_source is not None
 
     def start(self, session: Session, name: str) -> Process:
         """The process that starts everything else."""
@@ -157,16 +184,29 @@ class Requests:
         """The devices that ask, sorted."""
         return matching(self.sources, session.world.topology)
 
+    @property
+    def crossing(self) -> Crossing:
+        """The codecs of what crosses a cut."""
+        inputs = None if self.inputs is None else Pipeline(self.inputs)
+        return Crossing(activations=Pipeline(self.activations), inputs=inputs, input_bytes=self.input_bytes)
+
+    def profile(self, session: Session) -> Profile:
+        """The model with what each node's output is as it is sent: what planners reckon with.
+
+        What a codec saves that depends on the values is reckoned without, but for an input with codecs of its own, which are tried.
+        """
+        crossing, task = self.crossing, session.task
+        tried: int | None = None
+        if self.inputs is not None and crossing.stated_bytes(task.profile.nodes[0]) is None:
+            stream = session.world.streams.stream("lengths of inputs")
+            tried = session.store.force(sent_input_bytes(task.dataset, profile_of(task.model, task.dataset), crossing, stream))
+        return profile_as_sent(task.profile, crossing, tried, self.input_decode_flop)
+
     def lengths(self, session: Session) -> tuple[Callable[[int], int], int]:
-        """What planners reckon with: wire bytes of a tensor of so many values, and of the result."""
-        stages = tuple(stage for stage in self.activations if not isinstance(stage, Compressor))
-        pipeline = Pipeline(stages)
+        """What planners reckon with where a profile says nothing: wire bytes of a tensor of so many values, and of the result."""
 
         def encoded_bytes(count: int) -> int:
-            # What a compressor saves depends on the data: the planner reckons without it.
-            length = pipeline.encoded_bytes(count)
-            assert length is not None
-            return length
+            return reckoned_bytes(Pipeline(self.activations, shapes=((count,),)))
 
         result_bytes = dense_bytes(session.task.profile.nodes[-1].output_values)
         return encoded_bytes, result_bytes
@@ -179,36 +219,38 @@ class Requests:
         """
         return self._first_plan(session, source, self.server)
 
-    def fallbacks(self, session: Session, source: str) -> list[tuple[str, Placement]]:
-        """(server, placement) of those who are asked, one after the other, when a source is not answered in time.
+    def fallbacks(self, session: Session, source: str) -> list[Placement]:
+        """Of those who are asked, one after the other, when a source is not answered in time.
 
         Raises:
             NetflError: a placement does not fit.
         """
-        found: list[tuple[str, Placement]] = []
+        found: list[Placement] = []
         if self.failover is None:
             return found
         if self.failover.then == "early_exit":
             placement = self.first_plan(session, source)
             assert isinstance(placement, ExitPlacement) and isinstance(self.pretrained, WithExits)
-            profile = measured(session, self.pretrained, cast(EarlyExit, self.placement)).profile.whole
+            profile = measured(session, self.pretrained, cast(EarlyExit, self.placement), self.crossing).profile.whole
             local_exit(placement, profile)  # what a device has computed already is no placement; that it has an exit is checked
         for replica in self.failover.replicas:
-            found.append((replica, self._first_plan(session, source, replica)))
+            found.append(self._first_plan(session, source, replica))
         if self.failover.ends_locally:
             path = path_of(session, source, source)
-            found.append((source, DeviceOnly().plan(session.task.profile, path, *self.lengths(session))))
+            found.append(DeviceOnly().plan(self.profile(session), path, *self.lengths(session)))
         return found
 
     def _first_plan(self, session: Session, source: str, server: str) -> Placement:
         encoded_bytes, result_bytes = self.lengths(session)
+        if isinstance(self.placement, Route):
+            return self.placement.through(self.profile(session), source, Ways(session), encoded_bytes, result_bytes)
         path = path_of(session, source, server)
         if isinstance(self.placement, Simulate):
-            return self.placement.proposed(session.task.profile, path, encoded_bytes, result_bytes)[0]
+            return self.placement.proposed(self.profile(session), path, encoded_bytes, result_bytes)[0]
         if isinstance(self.placement, EarlyExit) and isinstance(self.pretrained, WithExits):
-            found = measured(session, self.pretrained, self.placement)
+            found = measured(session, self.pretrained, self.placement, self.crossing)
             return self.placement.choose(found, path, encoded_bytes, result_bytes)
-        return self.placement.plan(session.task.profile, path, encoded_bytes, result_bytes)
+        return self.placement.plan(self.profile(session), path, encoded_bytes, result_bytes)
 
     def plans(self, session: Session, name: str) -> dict[str, Placement]:
         """Where the pieces of every source's requests run.
@@ -246,6 +288,6 @@ class Requests:
                 return tail_latency_s(session, self, name, tried, planner.horizon, planner.rollouts)
 
             path = path_of(session, sources[0], self.server)
-            best = planner.choose(session.task.profile, path, encoded_bytes, result_bytes, score)
+            best = planner.choose(self.profile(session), path, encoded_bytes, result_bytes, score)
             found.update(with_all(best, sources))
         return found

@@ -36,6 +36,9 @@ class Rollout:
         self.nodes_on: defaultdict[str, set[int]] = defaultdict(set)
         self.held: dict[str, set[int]] = {}
         self._newest: dict[tuple[str, ...], int] = {}
+        # The version that each group of partners was last sent, by its first device; and what happens when one has been sent another.
+        self._rolled_out: dict[str, int] = {}
+        self._sent = self.world.env.event()
         self._others: Sequence[ServingPlan] = ()
 
     def place(self, nodes: Mapping[str, Iterable[int]]) -> None:
@@ -55,7 +58,13 @@ class Rollout:
         for device in sorted(self.nodes_on):
             self.hold(device, {0})
         for devices in self._partners(together):
+            self._rolled_out[devices[0]] = 0
             self.world.env.process(self._roll_out(devices))
+
+    def caught_up(self) -> Process:
+        """Until the newest model has been sent to everyone who runs a piece of it."""
+        while any(version < self.feed.version for version in self._rolled_out.values()):
+            yield self._sent
 
     def version(self, plan: ServingPlan) -> int:
         """The newest version that all devices of a plan hold."""
@@ -86,12 +95,11 @@ class Rollout:
         All partners are sent the same versions, so that they have some in common however fast their links are; one that
         the network fails goes on with what it has.
         """
-        newest = 0
         while True:
-            if self.feed.version <= newest:
+            if self.feed.version <= self._rolled_out[devices[0]]:
                 yield self.feed.changed
                 continue
-            newest = version = self.feed.version
+            version = self.feed.version
             sendings: dict[str, Sending] = {}
             for device in devices:
                 sending = self.send(device, version, self.nodes_on[device], f"version {version}")
@@ -104,6 +112,9 @@ class Rollout:
                 if sending.delivered:
                     self.hold(device, self.held[device] | {version})
             self._drop_outdated(devices)
+            self._rolled_out[devices[0]] = version
+            sent, self._sent = self._sent, self.world.env.event()
+            sent.succeed()
 
     def send(self, device: str, version: int, nodes: set[int], label: str) -> Sending | None:
         """Send a device parameters; None where there is nothing to send."""

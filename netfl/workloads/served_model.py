@@ -35,7 +35,7 @@ class ServedModel:
         self.settings = settings
         self.session = session
         self.name = name
-        self.activations = Pipeline(settings.activations)
+        self.crossing = settings.crossing
         self.updates = Pipeline(settings.updates)
         self.network = None
         self.profile = profile_of(session.task.model, session.task.dataset)
@@ -97,8 +97,8 @@ class ServedModel:
         if isinstance(placement, ExitPlacement):
             assert self.network is not None
             exits = (placement.used, placement.threshold)
-            return infer_with_exits(self.network, *exits, task.dataset, self.profile, cuts, weights, self.activations, stream)
-        return infer(task.model, task.dataset, self.profile, cuts, order, weights, self.activations, stream)
+            return infer_with_exits(self.network, *exits, task.dataset, self.profile, cuts, weights, self.crossing, stream)
+        return infer(task.model, task.dataset, self.profile, cuts, order, weights, self.crossing, stream)
 
     def _weights(self, version: int) -> Recipe:
         stream = self.session.world.streams.stream("served", self.name, version)

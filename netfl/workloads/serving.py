@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -14,7 +16,7 @@ from netfl.compute import Work
 from netfl.placement import Placement
 from netfl.placement.exits import ExitPlacement
 from netfl.placement.planners.adaptive import Adaptive
-from netfl.trace import Request, Setback
+from netfl.trace import Planned, Request, Setback
 from netfl.workloads.admission import Admission
 from netfl.workloads.batching import Batches
 from netfl.workloads.exit_inference import AnswersWithExits, ExitServingPlan, exit_plan_of, local_plan_of
@@ -22,7 +24,7 @@ from netfl.workloads.inference import Answers
 from netfl.workloads.replanning import Replanning
 from netfl.workloads.rollout import Rollout
 from netfl.workloads.served_model import ServedModel
-from netfl.workloads.serving_path import path_of
+from netfl.workloads.serving_path import Ways
 from netfl.workloads.serving_plan import Leg, ServingPlan, plan_of
 from netfl.workloads.session import Session
 from netfl.world import Message, Sending
@@ -82,10 +84,13 @@ class Serving:
         self.deadline_s = float("inf") if settings.deadline is None else settings.deadline
         self.model = model or ServedModel(settings, session, name)
         self.placements = placements
+        self.ways = Ways(session)
         self.plans: dict[str, ServingPlan] = {}
         self.rollout = Rollout(session, name, self.model, self.plans)
         planner = settings.placement
-        self.replanning = Replanning(settings, planner, session, self.rollout, self.plans) if isinstance(planner, Adaptive) else None
+        self.replanning = (
+            Replanning(settings, planner, session, self.rollout, self.plans, self.note) if isinstance(planner, Adaptive) else None
+        )
         self.fallbacks: dict[str, tuple[ServingPlan, ...]] = {}
         otherwise = settings.short_of_memory
         self.admission = None if otherwise == "ignore" else Admission(self.world, otherwise)
@@ -96,52 +101,78 @@ class Serving:
         self.reply_bytes = dense_bytes(session.task.profile.nodes[-1].output_values)
 
     def run(self) -> Process:
-        """The process that starts everything else."""
+        """The process of the whole workload."""
+        if self.settings.after is not None:
+            yield self.session.processes[self.settings.after]
         placements = self.placements
         if placements is None:
+            began_s = time.process_time()
             placements = self.settings.plans(self.session, self.name)
+            self.session.planner_s[self.name] += time.process_time() - began_s
         for source in self.settings.asking(self.session):
-            plan = self.plans[source] = self._planned(placements[source], source, self.settings.server)
+            plan = self.plans[source] = self._planned(placements[source])
             self.rollout.place(plan.nodes)
+            self.note(plan, source)
             if self.replanning is not None:
                 # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.
                 self.rollout.place(dict.fromkeys(plan.placement.devices, ()))
             if self.settings.failover is not None:
                 fallbacks = self.settings.fallbacks(self.session, source)
-                self.fallbacks[source] = tuple(self._planned(placement, source, server) for server, placement in fallbacks)
+                self.fallbacks[source] = tuple(self._planned(placement) for placement in fallbacks)
                 if self.settings.failover.then == "early_exit" and isinstance(plan.placement, ExitPlacement):
                     self.fallbacks[source] = (local_plan_of(plan.placement, self.model.placed),)
                 for fallback in self.fallbacks[source]:
                     self.rollout.place(fallback.nodes)
+                    self.note(fallback, source)
         together = [plan.devices if self.replanning is None else plan.placement.devices for plan in self.plans.values()]
         others = [plan for fallbacks in self.fallbacks.values() for plan in fallbacks]
         self.rollout.start([*together, *(plan.devices for plan in others)], others)
+        self.session.at_end(self.close)
+        if self.settings.after is not None:
+            yield from self.rollout.caught_up()
+        asking = []
         for source in self.plans:
-            self.world.env.process(self._ask(source))
+            asking.append(self.world.env.process(self._ask(source)))
             if self.replanning is not None:
                 self.world.env.process(self.replanning.look_again(source))
-        self.session.at_end(self.close)
-        yield self.world.env.event()
+        yield self.world.env.all_of(asking)
 
-    def _planned(self, placement: Placement, source: str, server: str) -> ServingPlan:
-        tiers = path_of(self.session, source, server).tiers
+    def note(self, plan: ServingPlan, source: str) -> None:
+        """Write down what a plan promises."""
+        placement = plan.placement
+        self.world.trace.note(
+            Planned(
+                workload=self.name, device=source, time_s=self.env.now, planner=placement.planner, placement=plan.described,
+                estimate_s=placement.estimate_s,
+            )
+        )  # fmt: skip
+
+    def _planned(self, placement: Placement) -> ServingPlan:
+        tiers = tuple(map(self.ways.tier, placement.devices))
         if isinstance(placement, ExitPlacement):
             return exit_plan_of(placement, self.model.placed, tiers, self.settings.priority)
-        return plan_of(placement, self.session.task.profile, tiers, self.settings.priority)
+        return plan_of(placement, self.settings.profile(self.session), tiers, self.settings.priority)
 
     def _ask(self, source: str) -> Process:
+        """Issue the requests of one source; a device that is down asks nothing. Ends when the last of them is over, if there is a last."""
+        start_s, most = self.world.now, self.settings.per_source
+        answering = []
         samples = self.world.streams.generator("samples", self.name, source)
         num_samples = self.session.task.facts.num_test
         drawn: list[int] = []
-        for time_s in self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source), source):
-            yield self.world.sleep(max(0.0, time_s - self.env.now))
+        times_s = self.settings.arrivals.times_s(self.world.streams.stream("arrivals", self.name, source), source)
+        for time_s in times_s if most is None else islice(times_s, most):
+            yield self.world.sleep(max(0.0, start_s + time_s - self.env.now))
             if not drawn:
                 # The same as one by one, and cheaper.
                 drawn = samples.integers(num_samples, size=_DRAWN_AT_ONCE).tolist()[::-1]
             sample = drawn.pop()
             if self.world.is_up(source):
                 self.requests += 1
-                self.world.env.process(self._answer(self.requests, source, sample))
+                answer = self.world.env.process(self._answer(self.requests, source, sample))
+                if most is not None:
+                    answering.append(answer)
+        yield self.world.env.all_of(answering) if most is not None else self.world.env.event()
 
     def _answer(self, number: int, source: str, sample: int) -> Process:
         """Answer one request."""

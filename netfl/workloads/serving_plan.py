@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from netfl.compute import Work
 from netfl.placement import Placement, Profile, Tier
-from netfl.placement.plan import node_s
+from netfl.placement.plan import nodes_s
 
 __all__ = ["Leg", "ServingHop", "ServingPlan", "nodes_of", "plan_of"]
 
@@ -90,12 +89,14 @@ def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...], pri
         work = None
         if stop > max(start, 1):
             flop, moved_bytes = placed.work(max(start, 1), stop)
+            if start:
+                flop += sum(node.decode_flop for node in placed.nodes[start:stop])
             work = Work(
                 kind="inference",
                 flop=flop,
                 moved_bytes=moved_bytes,
                 memory_bytes=placed.activation_bytes(max(start, 1), stop),
-                counted_s=math.fsum(node_s(node, tiers[boundary]) for node in placed.nodes[max(start, 1) : stop]),
+                counted_s=nodes_s(placed, tiers[boundary], start, stop),
                 priority=priority,
             )
         legs.append(Leg(device, work, boundary, tuple(sorted(nodes.get(device, ())))))

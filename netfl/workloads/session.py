@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,6 +176,7 @@ class Session:
         target_accuracy: end the run once a global model reaches it; None for never.
         on_progress: called at the end of every round.
         alone: whether the run has one workload only, so that nobody else uses its devices and links.
+        planner_s: CPU seconds of this machine that each serving workload's planner took.
     """
 
     def __init__(
@@ -194,6 +196,8 @@ class Session:
         self._on_progress = on_progress
         self.rehearse: Rehearse | None = None
         self.feeds: dict[str, ModelFeed] = {}
+        self.processes: Mapping[str, simpy.Event] = {}
+        self.planner_s: defaultdict[str, float] = defaultdict(float)
         self.stopped = world.env.event()
         self._at_end: list[Callable[[], None]] = []
 

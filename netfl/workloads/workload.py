@@ -49,6 +49,7 @@ WORKLOADS = Family(
         "centralised": "netfl.workloads.sliced_baselines:Centralised",
         "standalone": "netfl.workloads.sliced_baselines:Standalone",
         "requests": "netfl.workloads.requests:Requests",
+        "cooperative": "netfl.workloads.cooperative:Cooperative",
         "background": "netfl.workloads.background:Background",
     },
 )

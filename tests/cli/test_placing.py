@@ -56,6 +56,21 @@ def test_json_and_that_estimates_are_what_is_simulated(scenario: Path) -> None:
     assert found["upload"]["gap"] == pytest.approx(found["upload"]["estimate_s"] / found["milp"]["estimate_s"] - 1)
 
 
+def test_planners_minimise_what_is_asked_or_say_why_not(scenario: Path) -> None:
+    planners = [word for kind in ("chain", "mincut", "milp", "upload") for word in ("--planner", kind)]
+    throughput, energy = (json.loads(netfl("place", str(scenario), *planners, "--objective", objective, "--json").stdout)
+                          for objective in ("throughput", "energy"))  # fmt: skip
+    found = {each["planner"]: each for each in throughput["groups"][0]["planners"]}
+    assert "the least sum, and throughput is what the busiest" in found["mincut"]["error"]
+    # A chain of four layers: the best prefix cut is the best placement.
+    assert found["chain"]["bottleneck_s"] == pytest.approx(found["milp"]["bottleneck_s"])
+    assert found["chain"]["gap"] == pytest.approx(0, abs=1e-9)
+    assert found["upload"]["bottleneck_s"] > found["chain"]["bottleneck_s"]
+    found = {each["planner"]: each for each in energy["groups"][0]["planners"]}
+    assert found["chain"]["energy_j"] == pytest.approx(found["milp"]["energy_j"]) == pytest.approx(found["mincut"]["energy_j"])
+    assert all(each["planner_s"] > 0 for each in found.values())
+
+
 def test_what_does_not_fit_is_a_row_of_its_own(tmp_path: Path) -> None:
     scenario = serving_only()
     scenario["topology"]["devices"]["node-{1..4}"] = {

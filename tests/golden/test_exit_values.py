@@ -14,6 +14,7 @@ from netfl.placement import Profile
 from netfl.randomness import Streams
 from netfl.store import Function, Recipe, Store
 from netfl.workloads import exit_inference
+from netfl.workloads.crossing import Crossing
 from netfl.workloads.inference import served
 
 STREAMS = Streams(seed=11)
@@ -26,13 +27,13 @@ def recipes() -> dict[str, Recipe]:
     trained = exits.joint(Adam(learning_rate=0.01, epochs=3), (1.0, 0.5, 1.0), NETWORK, start, data, STREAMS.stream("fit"))
     profile = exit_inference.exit_profile(NETWORK, data)
     weights = served(Pipeline(()), profile, trained, STREAMS.stream("served"))
-    pipeline, stream = Pipeline((Quantize(bits=8),)), STREAMS.stream("activations")
+    crossing, stream = Crossing(activations=Pipeline((Quantize(bits=8),))), STREAMS.stream("activations")
     return {
         "exits_trained": trained,
         "exit_answers": exits.exit_answers(NETWORK, trained, data),
         "exit_problem": exits.exit_problem(exits.ExitNetwork(model=Cnn(channels=(2, 4)), after=(9,)), data),
         "exit_profile": profile,
-        "infer_with_exits": exit_inference.infer_with_exits(NETWORK, (0, 1, 2), 2.27, data, profile, (7,), weights, pipeline, stream),
+        "infer_with_exits": exit_inference.infer_with_exits(NETWORK, (0, 1, 2), 2.27, data, profile, (7,), weights, crossing, stream),
     }
 
 

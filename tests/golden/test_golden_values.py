@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netfl.codecs import Pipeline, Quantize, TopK
+from netfl.codecs import Pipeline, Quantize, Threshold, TopK
 from netfl.learning import values
 from netfl.learning.aggregators.adaptive import FedAdam
 from netfl.learning.data import Digits
@@ -18,10 +18,12 @@ from netfl.learning.partition import Dirichlet
 from netfl.learning.trainer import Sgd
 from netfl.randomness import Streams
 from netfl.store import Recipe, Store
-from netfl.workloads.inference import infer, profile_of, served, served_bytes
+from netfl.workloads.crossing import Crossing
+from netfl.workloads.inference import infer, profile_of, sent_input_bytes, served, served_bytes
 
 STREAMS = Streams(seed=11)
 MODEL = Cnn(channels=(4, 8))
+CROSSING = Crossing(activations=Pipeline((Quantize(bits=8),)), inputs=Pipeline((Threshold(least=0.3),)))
 
 
 def recipes() -> dict[str, Recipe]:
@@ -62,8 +64,9 @@ def recipes() -> dict[str, Recipe]:
         "consensus": values.consensus(start, decoded, [start, decoded], [0.25, 0.5]),
         "evaluate": values.evaluate(MODEL, start, data),
         "profile": profile,
+        "sent_input_bytes": sent_input_bytes(data, profile, CROSSING, STREAMS.stream("inputs")),
         "served": weights,
-        "infer": infer(MODEL, data, profile, (3,), (), weights, Pipeline((Quantize(bits=8),)), STREAMS.stream("activations")),
+        "infer": infer(MODEL, data, profile, (3,), (), weights, CROSSING, STREAMS.stream("activations")),
     }
 
 
@@ -92,10 +95,10 @@ def figures(name: str, value: Any) -> list[float]:
     if name == "infer":
         return [int(value.correct.sum()), int(value.payload_bytes.sum())]
     if name == "dataset_facts":
-        return [*value.sample_shape, value.num_classes, value.num_test]
+        return [*value.sample_shape, value.num_classes, value.num_test, value.num_train]
     if name in ("shard_samples", "served_bytes", "losses"):
         return list(value)
-    if name == "payload_bytes":
+    if name in ("payload_bytes", "sent_input_bytes"):
         return [value]
     return summary(value)
 
@@ -112,7 +115,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("training_loss", 2): [2.123234, 4.606203, 1.916071],
     ("encode", 2): [163.0, 666.0, 6.822563, 1.113186],
     ("decode", 1): [666.0, 5.69797, 1.478066],
-    ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
+    ("dataset_facts", 2): [1.0, 8.0, 8.0, 10.0, 359.0, 1438.0],
     ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("payload_bytes", 1): [163.0],
     ("residual", 1): [666.0, 6.822563, 1.113186],
@@ -133,7 +136,8 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("evaluate", 1): [0.119777, 2.307638],
     ("profile", 2): [9.0, 14944.0, 2664.0, 9872.0],
     ("served", 2): [666.0, 60.94125, 1.026149, 0.0, 52.0, 0.0, 0.0, 308.0, 0.0, 0.0, 0.0, 342.0],
-    ("infer", 3): [44.0, 96212.0],
+    ("sent_input_bytes", 1): [121.0],
+    ("infer", 4): [44.0, 96212.0],
 }
 
 

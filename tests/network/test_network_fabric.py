@@ -101,6 +101,14 @@ def test_a_flow_that_crosses_a_medium_twice_pays_both_airtimes():
     assert finishes(env, topology, fabric, [("a", "b", 10**6, 0)]) == pytest.approx([6], rel=1e-12)
 
 
+def test_trap_16_latency_takes_no_capacity():
+    # 8 Mbit/s and 1 s of latency, three messages of 0.5 s one straight after the other: they arrive at 1.5, 2 and 2.5 s. A link that is
+    # taken until the last byte has arrived would deliver the second at 3 s and the third at 4.5 s.
+    env, topology, fabric = network(link("a", "b", 8e6, 1.0))
+    got = finishes(env, topology, fabric, [("a", "b", 500_000, 0), ("a", "b", 500_000, 0.5), ("a", "b", 500_000, 1.0)])
+    assert got == pytest.approx([1.5, 2, 2.5], rel=1e-12)
+
+
 def test_weights():
     # Weights 3 and 1 on 8 Mbit/s: 6 and 2. 6 Mbit end at 1 s; the other has 8 - 2 = 6 Mbit left at 8 Mbit/s.
     env, topology, fabric = network(link("a", "b", 8e6))

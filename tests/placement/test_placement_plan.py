@@ -83,6 +83,25 @@ def test_trap_5_the_encoding_of_the_input_decides():
     assert Chain().plan(PROFILE, path, lambda values: values, 0).cuts == (1,)
 
 
+def test_trap_5_the_input_is_as_long_as_it_is_sent():
+    """One input as float32, as bytes and as a JPEG: split, upload, quick upload. Decoding it is not free."""
+    path = Path(tiers=(SLOW, FAST), hops=(Hop(latency_s=0.01, up_bps=4000, down_bps=4000),))
+
+    def sent(input_bytes: int, decode_flop: float = 0.0) -> Profile:
+        return PROFILE.as_sent(lambda node: input_bytes if node.op == "input" else raw(node.output_values), decode_flop)
+
+    # After a: 4.5 s on the camera, 1.6 s for 800 B, the rest at the edge. The upload takes 8 s as float32, 2 s as bytes, 0.4 s in 200 B.
+    assert Chain().plan(sent(4000), path, raw, 0).cuts == (2,)
+    assert Chain().plan(sent(1000), path, raw, 0).cuts == (1,)
+    quick = Chain().plan(sent(200), path, raw, 0)
+    # 0.4 s to send; the edge moves 1.1e5 bytes at 1e6 B/s after 0.125 s; two latencies.
+    assert (quick.cuts, quick.estimate_s) == ((1,), pytest.approx(0.4 + 0.125 + 0.11 + 0.02))
+    # Decoding counts where the first reader runs, unless that is the camera: 1e9 operations are 1 s at the edge, 1e10 are 10 s.
+    assert Chain().plan(sent(200, 1e9), path, raw, 0).estimate_s == pytest.approx(quick.estimate_s + 1)
+    assert Chain().plan(sent(200, 1e10), path, raw, 0).cuts == (2,)
+    assert DeviceOnly().plan(sent(200, 1e10), path, raw, 0).estimate_s == DeviceOnly().plan(PROFILE, path, raw, 0).estimate_s
+
+
 def test_trap_6_the_result_comes_back_over_every_used_hop_at_the_rate_back():
     small, large = (estimate(PROFILE, PATH, (1, 1), raw, result_bytes).return_s for result_bytes in (0, 2000))
     assert large - small == pytest.approx(16000 / 16000 + 16000 / 160000)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from placement_models import ARCHITECTURES, ChannelsLast, Cnn, InPlace, Mlp, Residual, Tied, Tokens, seeded
 from torch import nn
+from torch.nn import functional
 
 from netfl.errors import NetflError
 from netfl.placement import Profile, trace
@@ -57,6 +58,45 @@ def test_trap_11_every_prefix_cut_is_bit_equal_to_the_whole(kind: type[nn.Module
             assert crossing[name].shape == (9, *profile.nodes[profile.index[name]].output_shape)
             assert crossing[name][0].size == profile.nodes[profile.index[name]].output_values
         assert np.array_equal(through(split, profile, inputs), expected), f"cut {cut}"
+
+
+class Parted(nn.Module):
+    """Branches as an Inception block has them; one overwrites what it made, and one what all read."""
+
+    shape: ClassVar = (3, 6, 6)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = (nn.Conv2d(count, 4, 3, padding=1) for count in (3, 4, 4))
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x.relu_()
+        parts = (self.left(x).relu_(), torch.tanh(self.right(x)), functional.max_pool2d(x, 3, 1, 1))
+        return self.head(torch.cat(parts, 1).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Tokens, Parted])
+def test_trap_11_branches_that_part_are_bit_equal_too(kind: type[nn.Module]):
+    """Over three tiers, each node on any that its data has reached: what `mincut` may choose and no prefix cut can."""
+    module = seeded(kind)
+    profile = trace(module, kind.shape)
+    inputs, draw = samples_of(kind), np.random.default_rng(6)
+    expected = whole(module, inputs)
+    parted = 0
+    for _ in range(12):
+        labels = [0]
+        for node in profile.nodes[1:]:
+            nearest = max(labels[profile.index[name]] for name in node.predecessors)
+            labels.append(min(2, nearest + int(draw.random() < 0.25)))
+        labels[-1] = max(labels)
+        order = tuple(sorted(range(len(labels)), key=lambda place: (labels[place], place)))
+        placed = profile.in_order(order)
+        cuts = tuple(sum(label <= hop for label in labels) for hop in range(2))
+        assert np.array_equal(through(Split(module, placed, cuts), placed, inputs), expected), labels
+        parted += order != tuple(range(len(labels)))
+    assert parted > 0
 
 
 def test_three_pieces_and_empty_ones():

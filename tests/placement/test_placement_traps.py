@@ -1,4 +1,29 @@
-"""The traps of published partitioners that concern planners; the others are next to what they concern, all named `test_trap_N`."""
+"""The traps of published partitioners that concern planners; the others are next to what they concern, all named `test_trap_N`.
+
+Each trap was met in a published tool or paper, or in a library that such tools build on. What goes wrong, and where it is tested:
+
+| trap | what goes wrong | tested in |
+|---|---|---|
+| 1 | a tensor with several readers is charged once for each | placement/test_placement_traps, _plan, _profile |
+| 2 | without arcs that forbid it, a node runs on the server and what it feeds on the device | placement/test_placement_traps |
+| 3 | minimum cuts over floats give the right value and the wrong sides | placement/test_placement_traps |
+| 4 | a hop's latency is paid for each tensor | placement/test_placement_traps, _plan |
+| 5 | the input counts as float32, whatever it is sent as | placement/test_placement_plan |
+| 6 | the result does not come back, or at the wrong rate | placement/test_placement_traps, _plan |
+| 7 | a node without counted operations takes no time | placement/test_placement_plan, _profile |
+| 8 | the library's counter: grouped convolutions backward, recurrent layers, attention in eval mode | placement/test_placement_profile |
+| 9 | memory is looked at after the search | placement/test_placement_traps |
+| 10 | an in-place operation changes what another piece reads | placement/test_placement_split, _profile |
+| 11 | other threads, batches or memory formats: other last bits | placement/test_placement_split |
+| 12 | a payload's length is that of a pickle, of the whole storage | placement/test_placement_split |
+| 13 | profiling or splitting in training mode drops values and moves batch statistics | placement/test_placement_profile, _split |
+| 14 | tied weights count once a use, or once although two devices hold them | placement/test_placement_profile |
+| 15 | nodes that return no tensor; control flow on values | placement/test_placement_profile |
+| 16 | a link is taken until the last byte has arrived: latency costs capacity | network/test_network_fabric |
+| 17 | percentiles of completed requests alone look fine under overload | workloads/test_requests |
+| 18 | a solver's tolerances meet costs in seconds | placement/test_placement_traps |
+| 19 | moving a cut costs nothing | workloads/test_adaptive, test_requests |
+"""
 
 from __future__ import annotations
 

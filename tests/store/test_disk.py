@@ -232,6 +232,8 @@ def test_cold_and_warm_runs_are_equal_and_the_warm_one_trains_nobody() -> None:
     assert {name: value for name, value in cold.items() if name not in ("host_s", "work")} == {
         name: value for name, value in warm.items() if name not in ("host_s", "work")
     }
+    for found in (cold, warm):
+        assert found["work"].pop("planner_s").keys() == {"serving"}
     assert cold["work"] == {"trained_clients": 9, "reused_clients": 0, "speculated_clients": 0}
     assert warm["work"] == {"trained_clients": 0, "reused_clients": 9, "speculated_clients": 0}
 

@@ -129,3 +129,22 @@ def test_what_was_dropped_is_computed_again() -> None:
     assert block.batches == [1, 1, 1, 1]
     store.force(block(3))
     assert block.batches == [1, 1, 1, 1]
+
+
+def test_a_part_that_came_with_its_whole_lets_what_needs_it_begin() -> None:
+    half = Function("half", 1, lambda calls: [whole / 2 for (whole,) in calls])
+    whole = Function("whole", 1, lambda calls: [float(x) for (x,) in calls], parts=(half,))
+    total = Counted("total", lambda *parts: sum(parts))
+    wholes = [recipe(whole, value) for value in (2, 4)]
+    store = Store()
+    # 2/2 + 4/2 + 2: both halves come with the first wave, so that the sum is the second.
+    assert store.force(total(*(each.part(half) for each in wholes), wholes[0])) == 5
+    assert (store.computed["whole"], store.computed["half"], total.batches) == (2, 0, [1])
+
+
+def test_named_arrays_count_against_the_limit() -> None:
+    block = Counted("state", lambda x: {"it": np.full(1000, x, dtype=np.float32)})
+    store = Store(limit_bytes=10_000)  # two of three states of 4,000 bytes, as an aggregator keeps them
+    for value in (1, 2, 3, 1):
+        store.force(block(value))
+    assert block.batches == [1, 1, 1, 1]

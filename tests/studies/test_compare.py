@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from netfl.cli.commands import cli
 from netfl.errors import ScenarioError
+from netfl.report.estimates import estimate
 from netfl.scenario import load, to_yaml
 from netfl.studies.compare import compare
-from netfl.studies.estimates import estimate
 from tests.workloads.small import training_only
 
 
@@ -49,7 +49,7 @@ def written(folder: Path, rate: str, codec: list[Any], replicate: int, **figures
     }  # fmt: skip
     sums = {"up": 0, "down": 0, "wasted": 0, "total": figures["num_bytes"]}
     metrics = {
-        "simulated_s": reached[-1][0], "bytes": sums, "energy_j": {"total": 1.0}, "training": {"training": training}, "serving": {},
+        "simulated_s": reached[-1][0], "bytes": sums, "energy_j": {"total": 1.0}, "devices": {}, "training": {"training": training}, "serving": {},
         "work": {"trained_clients": 0, "reused_clients": 0}, "host_s": 1.0,
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps({"success": True, "metrics": metrics}))

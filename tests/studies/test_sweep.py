@@ -82,6 +82,25 @@ def test_the_same_command_again_runs_nothing_and_a_larger_grid_what_is_new(file:
     assert [row["replicate"] for row in rows] == ["0", "1"] * 3
 
 
+def test_a_study_ends_with_the_table_that_it_asks_for(tmp_path: Path) -> None:
+    """The end devices train alike, so each has the same peak of memory; the figures of the command and of `compare` are the same."""
+    path, folder = tmp_path / "study.yaml", tmp_path / "s"
+    block: dict[str, Any] = {**study()["sweep"], "table": ["bytes_up", "device_peak_memory_bytes"]}
+    path.write_text(yaml.safe_dump(study(sweep=block), sort_keys=False))
+    told = netfl("sweep", str(path), "-o", str(folder), "-q")
+    assert told.exit_code == 0, told.stderr
+    assert "bytes_up" in told.stdout
+    document = json.loads(netfl("compare", str(folder), "--format", "json").stdout)
+    assert document["metrics"] == ["bytes_up", "device_peak_memory_bytes"]
+    metrics = json.loads(next((folder / "points").glob("*/metrics.json")).read_text())["metrics"]
+    most = max(each["peak_memory_bytes"] for name, each in metrics["devices"].items() if name.startswith("node-"))
+    assert [group["metrics"]["device_peak_memory_bytes"]["mean"] for group in document["groups"]] == [most, most]
+    path.write_text(yaml.safe_dump(study(sweep={**block, "table": ["bytes_upp"]}), sort_keys=False))
+    wrong = netfl("sweep", str(path), "-o", str(folder), "-q")
+    assert wrong.exit_code == 3
+    assert "sweep.table: no figure 'bytes_upp' (did you mean 'bytes_up'?)" in wrong.stderr
+
+
 def test_points_pair_by_replicate(tmp_path: Path) -> None:
     """Common random numbers: with time to spare, a rate changes no model, and a replicate does."""
     table = package.sweep(study(), output=tmp_path / "s")

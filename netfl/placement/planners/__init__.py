@@ -22,9 +22,9 @@ class Planner(Protocol):
         """The placement of a profile on a path.
 
         Args:
-            profile: the model's nodes.
+            profile: the model's nodes, and what each output is on a wire where that is known; `netfl.placement.plan.wire_bytes` reads it.
             path: the devices that may run them, the asking one first.
-            encoded_bytes: wire bytes of one tensor of so many values.
+            encoded_bytes: wire bytes of one tensor of so many values, where a node does not say.
             result_bytes: wire bytes of the result.
 
         Raises:
@@ -46,6 +46,7 @@ PLANNERS = Family(
         "adaptive": "netfl.placement.planners.adaptive:Adaptive",
         "early_exit": "netfl.placement.planners.early_exit:EarlyExit",
         "milp": "netfl.placement.planners.milp:Milp",
+        "route": "netfl.placement.planners.route:Route",
     },
 )
 """The kinds of planner that a scenario can name."""

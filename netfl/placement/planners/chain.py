@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from netfl.placement.plan import Path, Placement, Tier, crossing_bytes, node_s, place
+from netfl.placement.plan import Hop, Path, Placement, Tier, crossing_bytes, decode_s, node_s, place
+from netfl.placement.planners.problem import Objective
 from netfl.placement.profile import VALUE_BYTES, Profile
 
 __all__ = ["Chain"]
@@ -19,14 +20,19 @@ _TIE = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """The placement with the least estimate among all prefix cuts that fit, for any number of tiers.
+    """The best placement among all prefix cuts that fit, for any number of tiers: by default the one with the least estimate.
 
     Exact for prefix cuts. A model whose branches would best run on different tiers at once has better placements than any
-    prefix cut. Equal estimates: most nodes on the earliest device.
+    prefix cut. Equally good: most nodes on the earliest device.
 
     Source: the segment form of Neurosurgeon's scan (Kang et al., ASPLOS 2017) over K tiers, O(K n^2); segments, because memory
-    limits the piece.
+    limits the piece. With throughput the largest part counts in place of the sum, as in the partitions of pipelines.
+
+    Args:
+        objective: latency of one request; throughput: the least time of the busiest processor or link direction; energy above idle.
     """
+
+    objective: Objective = "latency"
 
     def plan(self, profile: Profile, path: Path, encoded_bytes: Callable[[int], int], result_bytes: int) -> Placement:
         """See `Planner.plan`.
@@ -36,35 +42,54 @@ class Chain:
         """
         last = len(profile.nodes)
         need = _memory_matrix(profile)
-        times = [_time_matrix(profile, tier) for tier in path.tiers]
-        fits = [np.where(need <= tier.memory_bytes, time, np.inf) for tier, time in zip(path.tiers, times, strict=True)]
-        wire_bytes = np.array([crossing_bytes(profile, cut, encoded_bytes) for cut in range(last + 1)], dtype=np.float64)
-        used = np.arange(last + 1) < last
-        hops = [8 * wire_bytes / hop.up_bps + used * (2 * hop.latency_s + 8 * result_bytes / hop.down_bps) for hop in path.hops]
-        total, cuts = _best_segments(fits, hops)
+        costs = [_time_matrix(profile, tier) for tier in path.tiers]
+        if self.objective == "energy":
+            costs = [
+                tier.busy_w * seconds if tier.busy_w else np.where(np.isfinite(seconds), 0.0, np.inf)
+                for tier, seconds in zip(path.tiers, costs, strict=True)
+            ]
+        fits = [np.where(need <= tier.memory_bytes, cost, np.inf) for tier, cost in zip(path.tiers, costs, strict=True)]
+        crossing = np.array([crossing_bytes(profile, cut, encoded_bytes) for cut in range(last + 1)], dtype=np.float64)
+        hops = [_hop_costs(crossing, hop, result_bytes, self.objective) for hop in path.hops]
+        total, cuts = _best_segments(fits, hops, np.maximum if self.objective == "throughput" else np.add)
         if not np.isfinite(total):
             short = [
-                np.where(np.isfinite(time), np.maximum(0, need - tier.memory_bytes), np.inf)
-                for tier, time in zip(path.tiers, times, strict=True)
+                np.where(np.isfinite(cost), np.maximum(0, need - tier.memory_bytes), np.inf)
+                for tier, cost in zip(path.tiers, costs, strict=True)
             ]
-            _, cuts = _best_segments(short, [np.zeros(last + 1)] * len(path.hops))
+            _, cuts = _best_segments(short, [np.zeros(last + 1)] * len(path.hops), np.add)
         return place(profile, path, cuts, encoded_bytes, result_bytes, "chain")
 
 
-def _best_segments(pieces: Sequence[NDArray[np.float64]], hops: Sequence[NDArray[np.float64]]) -> tuple[float, tuple[int, ...]]:
-    """The least total of a split of nodes 0..n into one segment per tier.
+def _hop_costs(crossing: NDArray[np.float64], hop: Hop, result_bytes: int, objective: Objective) -> NDArray[np.float64]:
+    """What a cut at each place costs on a hop: (n + 1,); the last, behind which nothing lies, costs nothing."""
+    used = np.arange(len(crossing)) < len(crossing) - 1
+    up_s, down_s = 8 * crossing / hop.up_bps, used * (8 * result_bytes / hop.down_bps)
+    costs: NDArray[np.float64] = up_s + used * 2 * hop.latency_s + down_s
+    if objective == "throughput":
+        costs = np.maximum(up_s, down_s)
+    elif objective == "energy":
+        costs = hop.up_w * up_s + hop.down_w * down_s
+    return costs
+
+
+def _best_segments(
+    pieces: Sequence[NDArray[np.float64]], hops: Sequence[NDArray[np.float64]], joined: np.ufunc
+) -> tuple[float, tuple[int, ...]]:
+    """The least cost of a split of nodes 0..n into one segment per tier.
 
     Args:
         pieces: per tier an (n + 1, n + 1) matrix: the cost of nodes[start:stop].
         hops: per hop (n + 1,): the cost of a cut there.
+        joined: what the parts make together: their sum or their maximum.
 
     Returns:
-        The total and its cuts; of equal ones those with the most nodes on the earliest tier.
+        The cost and its cuts; of equal ones those with the most nodes on the earliest tier.
     """
     rest = pieces[-1][:, -1]
     choices: list[NDArray[np.intp]] = []
     for piece, hop in zip(reversed(pieces[:-1]), reversed(hops), strict=True):
-        totals = piece + (hop + rest)[None, :]
+        totals = joined(piece, joined(hop, rest)[None, :])
         rest = totals.min(axis=1)
         ties = totals <= (rest * (1 + _TIE))[:, None]
         choices.append(totals.shape[1] - 1 - ties[:, ::-1].argmax(axis=1))
@@ -77,8 +102,10 @@ def _best_segments(pieces: Sequence[NDArray[np.float64]], hops: Sequence[NDArray
 def _time_matrix(profile: Profile, tier: Tier) -> NDArray[np.float64]:
     """`plan.piece_s` of nodes[start:stop] at [start, stop]; infinite where that is no piece or would not hold the input at 0."""
     until = np.concatenate([[0.0], np.cumsum([node_s(node, tier) for node in profile.nodes])])
+    decoded = np.concatenate([[0.0], np.cumsum([decode_s(node, tier) for node in profile.nodes])])
     start, stop = np.indices((len(until), len(until)))
     seconds: NDArray[np.float64] = tier.overhead_s + (until[None, :] - until[:, None])
+    seconds[1:] += decoded[None, :] - decoded[1:, None]
     seconds[np.maximum(start, 1) >= stop] = 0.0
     seconds[start > stop] = np.inf
     seconds[0, 0] = np.inf

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from netfl.placement.plan import Path, node_s
+from netfl.placement.plan import Path, decode_s, node_s, wire_bytes
 from netfl.placement.profile import Node, Profile
 
 __all__ = ["Objective", "Problem", "problem_of"]
@@ -110,7 +110,7 @@ def problem_of(
     factors = [tier.busy_w if energy else 1.0 for tier in path.tiers]
     up = [(hop.up_w if energy else 1.0) * 8 / hop.up_bps for hop in path.hops]
     node = [[0.0] * len(path.tiers) if each.op == "input" else _node_costs(each, path, factors) for each in profile.nodes]
-    sizes = [encoded_bytes(each.output_values) if each.output_values else 0 for each in profile.nodes]
+    sizes = [wire_bytes(each, encoded_bytes) if each.output_values else 0 for each in profile.nodes]
     send = [[size * each for each in up] for size in sizes]
     hop = [
         result_bytes * 8 / each.down_bps * (each.down_w if energy else 1.0) + (0.0 if energy else 2 * each.latency_s) for each in path.hops
@@ -142,4 +142,5 @@ def problem_of(
 
 
 def _node_costs(node: Node, path: Path, factors: Sequence[float]) -> list[float]:
-    return [node_s(node, tier) * factor for tier, factor in zip(path.tiers, factors, strict=True)]
+    seconds = [node_s(node, tier) + (decode_s(node, tier) if k else 0.0) for k, tier in enumerate(path.tiers)]
+    return [each * factor for each, factor in zip(seconds, factors, strict=True)]
