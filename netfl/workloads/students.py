@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from netfl.codecs import Pipeline
+from netfl.compute import Work
 from netfl.errors import NetflError
 from netfl.learning import values
 from netfl.learning.data import Fraction
@@ -179,6 +180,25 @@ class _Team:
         placement = placement_of(self.session, team, cluster, self.has_inputs)
         check_memory(placement, cluster.tiers)
         return placement
+
+    def preparation(self, cluster: Cluster) -> Work:
+        """See `Answering.preparation`: the teacher looks at every sample in every epoch, and the students learn from it.
+
+        Memory moves as often, three times for students; teacher, students, their gradients and a batch's activations are held at once.
+        """
+        team, _ = self.trained(len(cluster.workers))
+        task, trainer = self.session.task, self.settings.trainer
+        students = [self.session.store.force(student_profile(team, place, task.dataset)) for place in range(len(team.groups))]
+        passes = [(task.profile, 1), *((profile, 3) for profile in students)]
+        samples = task.facts.num_train * trainer.epochs
+        return Work(
+            kind="training",
+            flop=samples * sum(times * profile.total_flop for profile, times in passes),
+            moved_bytes=samples * sum(times * node.moved_bytes for profile, times in passes for node in profile.nodes),
+            steps=trainer.steps(task.facts.num_train),
+            memory_bytes=sum(times * profile.parameter_bytes for profile, times in passes)
+            + 2 * trainer.batch_size * sum(4 * node.output_values for profile, _ in passes for node in profile.nodes),
+        )
 
     def answers(self, cluster: Cluster, present: tuple[bool, ...]) -> Answers:
         """See `Answering.answers`."""

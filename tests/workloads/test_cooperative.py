@@ -225,7 +225,15 @@ def test_the_model_that_a_training_ended_with_is_shared_and_its_way_to_the_devic
     _, answering, cluster = session_of(scenario(STUDENTS if kind == "students" else {"kind": kind}))
     if kind == "filter_split":  # students' groups, and so their lengths, depend on what was trained
         assert [row[2] for row in sent] == [count + 4 for _, count in answering.placement(cluster).parameter_bytes]
-    assert {row[3] for row in sent} == {ended_s}
+    prepared = rows(tmp_path / "out", "SELECT device, start_s, end_s, flop FROM computations WHERE label = 'preparation'")
+    if kind == "students":
+        # Two epochs over 300 samples: the teacher looks once a sample, the two students look and learn, three times their forward pass.
+        ((device, start_s, _, flop),) = prepared
+        assert (device, start_s) == ("cloud", ended_s)
+        teacher = prepare(load(found), STORE).session(None).task.profile.total_flop
+        students = rows(tmp_path / "out", "SELECT max(flop) FROM computations WHERE kind = 'inference' GROUP BY device")
+        assert flop == pytest.approx(2 * 300 * (teacher + 3 * sum(flop for (flop,) in students)), rel=1e-12)
+    assert {row[3] for row in sent} == {prepared[0][2] if prepared else ended_s}
     answered = rows(tmp_path / "out", "SELECT version, outcome, arrival_s FROM requests")
     assert [row[:2] for row in answered] == [(2, "answered")] * 4
     assert min(row[2] for row in answered) > max(row[4] for row in sent)
