@@ -19,6 +19,7 @@ __all__ = [
     "learner_problems",
     "missing_device",
     "server_problems",
+    "serving_problems",
     "shortened",
     "unmatched",
     "unreachable",
@@ -79,6 +80,19 @@ def learner_problems(patterns: tuple[str, ...], setting: Setting) -> Found:
     yield from unmatched("clients", patterns, setting)
     if not matching(patterns, setting.topology):
         yield ("clients",), "no device matches: training has no clients"
+
+
+def serving_problems(sources: tuple[str, ...], setting: Setting, **trainings: str | None) -> Found:
+    """Problems of who asks what: no model, nobody who asks, or a setting that names a training workload which is not there."""
+    if not setting.has_task:
+        yield (), "serving needs `data` and `model` in the scenario"
+    known = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
+    for setting_name, training in trainings.items():
+        if training is not None and training not in known:
+            yield (setting_name,), f"no training workload '{training}'; there are: {', '.join(known) or 'none'}"
+    yield from unmatched("sources", sources, setting)
+    if not matching(sources, setting.topology):
+        yield ("sources",), "no device matches: nobody asks"
 
 
 def server_problems(server: str, patterns: tuple[str, ...], setting: Setting) -> Found:

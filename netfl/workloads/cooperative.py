@@ -14,7 +14,7 @@ from netfl.parts import nearest
 from netfl.placement.stages import Cluster
 from netfl.units import Duration
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
-from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import check_pipeline, check_positive, missing_device, serving_problems, shortened, unreachable
 from netfl.workloads.cooperating import Cooperating
 from netfl.workloads.cooperation import COOPERATIONS, Cooperation, cluster_of
 from netfl.workloads.session import Session, Setting, matching
@@ -80,21 +80,14 @@ class Cooperative:
 
     def problems(self, setting: Setting) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
-        if not setting.has_task:
-            yield (), "serving needs `data` and `model` in the scenario"
-        trainings = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
-        if self.model is not None and self.model not in trainings:
-            yield ("model",), f"no training workload '{self.model}'; there are: {', '.join(trainings) or 'none'}"
+        yield from serving_problems(self.sources, setting, model=self.model)
         known = sorted(setting.topology.sites)
         for place, worker in enumerate(self.workers):
             if worker not in known:
                 yield ("workers", place), f"no device '{worker}' in the topology. {nearest(worker, known)}".rstrip()
         if self.join is not None:
             yield from missing_device("join", self.join, setting)
-        yield from unmatched("sources", self.sources, setting)
         sources = matching(self.sources, setting.topology)
-        if not sources:
-            yield ("sources",), "no device matches: nobody asks"
         yield from unreachable("workers", sorted({*sources, *self.workers} & set(known)), self.joining, setting)
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -32,7 +32,7 @@ from netfl.units import Duration, Size
 from netfl.workloads.admission import ShortOfMemory
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
 from netfl.workloads.batching import Batching
-from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
+from netfl.workloads.checks import check_pipeline, check_positive, missing_device, serving_problems, shortened, unreachable
 from netfl.workloads.crossing import Crossing, profile_as_sent, reckoned_bytes
 from netfl.workloads.exit_inference import local_exit, measured
 from netfl.workloads.failover import Failover
@@ -123,18 +123,9 @@ class Requests:
 
     def problems(self, setting: Setting) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What is wrong with these settings on that topology: (path below this workload, message) each."""
-        if not setting.has_task:
-            yield (), "serving needs `data` and `model` in the scenario"
-        trainings = sorted(name for name, each in setting.workloads.items() if getattr(each, "role", None) == "training")
-        if self.model is not None and self.model not in trainings:
-            yield ("model",), f"no training workload '{self.model}'; there are: {', '.join(trainings) or 'none'}"
-        if self.after is not None and self.after not in trainings:
-            yield ("after",), f"no training workload '{self.after}'; there are: {', '.join(trainings) or 'none'}"
+        yield from serving_problems(self.sources, setting, model=self.model, after=self.after)
         yield from missing_device("server", self.server, setting)
-        yield from unmatched("sources", self.sources, setting)
         sources = matching(self.sources, setting.topology)
-        if not sources:
-            yield ("sources",), "no device matches: nobody asks"
         yield from unreachable("server", sources, self.server, setting)
         strangers = sorted(set(getattr(self.arrivals, "devices", ())) - set(sources))
         yield from shortened(("arrivals", "file"), [f"'{name}' asks there and is no source here" for name in strangers])
