@@ -3,14 +3,15 @@
     python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,store,paths]
 
 Table `rounds`: a case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop.
-netfl, the plain loop and the peers run in turns, a few rounds each a turn; figures are seconds of wall time a round, medians over
+netfl, the plain loop and the peers run in turns, a few rounds each a turn (Flower one); figures are seconds of wall time a round, medians over
 the turns, and the ratio is the median of the turns' ratios (above 1 where netfl is faster). One thread, unless the case says that
 two may work: netfl then has one worker process beside its own, FedJAX two cores, Flower two actors (it has them always); the plain
 loop and pfl have one. The plain loop is what a user would write: load_state_dict, torch.optim.SGD, cross_entropy, backward, sliced
 batches, a weighted mean of state dicts. It gets its shuffles for nothing; netfl and FedJAX draw their own.
 
 Peers run from virtual environments of their own, which `--peers` makes in a folder (a cache folder by default) by pip from the
-package index, once; `requirements` below says what is installed. A peer that is absent is said with the reason.
+package index, once; `requirements` below says what is installed. A peer that is absent is said with the reason. That takes minutes; with
+the environments there, all tables but `paths` take about five minutes on an idle machine of two cores.
 
 Table `whole`: whole rounds by `netfl.run` of a star of devices, with the simulated network, the trace and the cohort's selection, but
 without evaluation; the difference of a long and a short run, divided by the rounds between. The baseline is the plain loop over the
@@ -85,18 +86,19 @@ CASES = [
 
 @dataclass(frozen=True)
 class Peer:
-    """Another simulator: what pip installs for it, and its side of the wire."""
+    """Another simulator: what pip installs for it, its side of the wire, and the most rounds that it gets a turn."""
 
     name: str
     requirements: tuple[str, ...]
     script: str
+    most_rounds: int = 5
 
 
 TORCH = "torch>=2.6,<2.14"
 PEERS = [
     Peer("pfl", ("pfl==0.6.0", TORCH), "training_pfl.py"),
     Peer("FedJAX", ("fedjax==0.0.17",), "training_fedjax.py"),
-    Peer("Flower", ("flwr[simulation]==1.41.0", TORCH), "training_flower.py"),
+    Peer("Flower", ("flwr[simulation]==1.41.0", TORCH), "training_flower.py", most_rounds=1),
 ]
 
 
@@ -241,6 +243,7 @@ def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
     assert difference < 1, f"{case.name}: ends {difference} apart"  # other shuffles, the same task
     absent: dict[str, str] = {}
     running: dict[str, Running] = {}
+    rounds = {peer.name: min(case.rounds, peer.most_rounds) for peer in PEERS}
     times: dict[str, list[float]] = {"netfl": [], "plain PyTorch loop": []}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
@@ -260,7 +263,7 @@ def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
             times["plain PyTorch loop"].append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
             for name, peer_running in list(running.items()):
                 try:
-                    times[name].append(peer_running.seconds(case.rounds))
+                    times[name].append(peer_running.seconds(rounds[name]))
                 except OSError as error:
                     absent[name] = str(error)
                     del running[name], times[name]
@@ -514,7 +517,7 @@ def shown(row: Row) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
-    parser.add_argument("--pairs", type=int, default=7, help="turns a case")
+    parser.add_argument("--pairs", type=int, default=5, help="turns a case")
     parser.add_argument("--cases", default="", help="names of cases, with commas between; all by default")
     parser.add_argument("--tables", default="rounds,whole,store", help="rounds, whole, store, paths, with commas between")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "netfl" / "peers"

@@ -12,6 +12,7 @@ import click
 from netfl import __version__
 from netfl.cli.caching import cache_group
 from netfl.cli.comparing import compare_command
+from netfl.cli.executing import EXECUTORS, address_option, batch_executor, slurm_option
 from netfl.cli.output import EXIT_INVALID, as_dict, console, exits, print_json, print_problems
 from netfl.cli.placing import place_command
 from netfl.cli.profiling import profile_command
@@ -53,6 +54,14 @@ _SET = click.option(
 @_SET
 @click.option("--seed", type=click.IntRange(min=0), help="In place of the scenario's seed.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default runs/NAME/STAMP-HASH.")
+@click.option(
+    "--executor",
+    type=click.Choice(EXECUTORS),
+    help="Where batches of clients train: in this process, in several, on Ray, in Slurm jobs. By default, in as many processes as pay.",
+)
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Shares of a batch that train at once; default: one a core.")
+@address_option
+@slurm_option
 @click.option("--trust-code", is_flag=True, help="Let the scenario run code that it names, as `model: {kind: python}` does.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -61,6 +70,10 @@ def run_command(
     overrides: tuple[str, ...],
     seed: int | None,
     output: Path | None,
+    executor: str | None,
+    jobs: int | None,
+    address: str | None,
+    slurm_options: tuple[str, ...],
     trust_code: bool,
     as_json: bool,
     quiet: bool,
@@ -70,8 +83,10 @@ def run_command(
     \b
       netfl run scenarios/smart-building.yaml
       netfl run FILE -s 'workloads.training.uplink[0].fraction=0.01' --seed 3 -o out
+      netfl run FILE --executor ray -j 8 --address ray://host:10001
     """
     with exits(as_json):
+        trains_on = batch_executor(executor, jobs, address, slurm_options)
         from netfl.cli.progress import Watcher
         from netfl.report import plots, summary
         from netfl.scenario import load
@@ -90,6 +105,7 @@ def run_command(
                 on_progress=watcher.round_ended,
                 on_tick=watcher.tick,
                 interrupt=interrupt,
+                executor=trains_on,
                 trust_code=trust_code,
             )
         pictures = plots(folder / "run.db", folder)

@@ -13,8 +13,8 @@ import click
 from netfl.cli.output import console, exits, print_json
 
 if TYPE_CHECKING:
+    from netfl.report.estimates import Estimate
     from netfl.studies.compare import Comparison, Group
-    from netfl.studies.estimates import Estimate
 
 __all__ = ["compare_command", "print_tables"]
 

@@ -75,6 +75,7 @@ def profile_table(profile: Profile, devices: Iterable[str] = ()) -> Any:
 
     tiers = [_tier(name) for name in devices]
     table = Table(title=f"{len(profile.nodes)} nodes, for one sample", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("", justify="right")
     for column in ("node", "op", "reads", "output"):
         table.add_column(column, overflow="fold")
     classes = list(dict.fromkeys(name for node in profile.nodes for name, _ in node.measured_s))
@@ -87,11 +88,11 @@ def profile_table(profile: Profile, devices: Iterable[str] = ()) -> Any:
         *(f"measured {name}" for name in classes),
     ):
         table.add_column(column, justify="right")
-    for node in profile.nodes:
+    for place, node in enumerate(profile.nodes):
         reads = ", ".join(node.predecessors[:_MOST_READS]) + (", ..." if len(node.predecessors) > _MOST_READS else "")
         measured = dict(node.measured_s)
         table.add_row(
-            escape(node.name), escape(node.op), escape(reads), "x".join(map(str, node.output_shape)), f"{node.flop:,.0f}",
+            str(place), escape(node.name), escape(node.op), escape(reads), "x".join(map(str, node.output_shape)), f"{node.flop:,.0f}",
             format_bytes(node.moved_bytes), format_bytes(4 * node.output_values), format_bytes(node.parameter_bytes),
             *(format_duration(node_s(node, tier)) for tier in tiers),
             *(format_duration(measured[name]) if name in measured else "" for name in classes),
@@ -99,7 +100,7 @@ def profile_table(profile: Profile, devices: Iterable[str] = ()) -> Any:
     table.add_section()
     total_moved = sum(node.moved_bytes for node in profile.nodes)
     table.add_row(
-        "all", "", "", "", f"{profile.total_flop:,.0f}", format_bytes(total_moved), "", format_bytes(profile.parameter_bytes),
+        "", "all", "", "", "", f"{profile.total_flop:,.0f}", format_bytes(total_moved), "", format_bytes(profile.parameter_bytes),
         *(format_duration(tier.overhead_s + sum(node_s(node, tier) for node in profile.nodes)) for tier in tiers),
         *(format_duration(sum(dict(node.measured_s).get(name, 0.0) for node in profile.nodes)) for name in classes),
     )  # fmt: skip

@@ -16,20 +16,24 @@ _FORMATS = ("chrome-trace", "csv", "parquet", "tensorboard", "mlflow")
 @click.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default report.html in the folder.")
-def report_command(folder: Path, output: Path | None) -> None:
+@click.option("--png", is_flag=True, help="Write the pictures as PNG files too, beside the page.")
+def report_command(folder: Path, output: Path | None, png: bool) -> None:
     """Write one HTML file about the run or the sweep in FOLDER; it opens anywhere and asks the network for nothing.
 
     \b
       netfl report runs/smart-building/20260101T120000Z-1a2b3c
-      netfl report sweeps/bandwidth-codec -o report.html
+      netfl report sweeps/bandwidth-codec -o report.html --png
     """
     with exits(False):
-        from netfl.studies.reports import report
+        from netfl.studies.reports import pictures, report
 
         page = report(folder)
         path = output or folder / "report.html"
         path.write_text(page, encoding="utf-8")
         click.echo(f"{path}: {len(page.encode()) / 1e6:.2f} MB")
+        for name, drawn in pictures(folder).items() if png else ():
+            path.with_name(name).write_bytes(drawn)
+            click.echo(path.with_name(name))
 
 
 @click.command("export")

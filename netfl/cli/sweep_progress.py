@@ -16,6 +16,8 @@ __all__ = ["SweepWatcher"]
 
 _PLAIN_EVERY_S = 30.0
 _LIVE_EVERY_S = 0.5
+_TOLD_LETTERS = 56
+"""What a line says of its point, at its longest; the bar, and then the title, get the rest of a terminal's width."""
 
 
 class SweepWatcher:
@@ -42,9 +44,12 @@ class SweepWatcher:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
+            console = Console(stderr=True)
+            bar_width = 8 if console.width < 110 else 24
+            self._title_letters = max(8, min(60, console.width - bar_width - _TOLD_LETTERS - 2))
             self._bars = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TextColumn("{task.fields[told]}", markup=False),
-                console=Console(stderr=True), transient=True,
+                TextColumn("{task.description}", markup=False), BarColumn(bar_width), TextColumn("{task.fields[told]}", markup=False),
+                console=console, transient=True,
             )  # fmt: skip
             self._overall = self._bars.add_task("points", total=self._points, told="")
             self._lines: dict[str, Any] = {}
@@ -59,7 +64,7 @@ class SweepWatcher:
         """A point is running now."""
         self._running[task.hash] = (task, time.monotonic())
         if self._bars is not None:
-            self._lines[task.hash] = self._bars.add_task(task.title[:60], total=None, told="")
+            self._lines[task.hash] = self._bars.add_task(_cut(task.title, self._title_letters), total=None, told="")
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """A point has ended."""
@@ -104,15 +109,20 @@ class SweepWatcher:
         return line
 
 
+def _cut(title: str, letters: int) -> str:
+    """The end of a title too: points of a study often differ there."""
+    return title if len(title) <= letters else f"{title[: letters // 2 - 1]}…{title[letters // 2 - letters :]}"
+
+
 def _line(task: Task, started_s: float, found: dict[str, float] | None = None) -> str:
-    """How far a point is: `round 3/20 · simulated 2 min · accuracy 0.81 · real 4 s`."""
+    """How far a point is: `round 3/20 · sim 2 min · acc 0.810 · real 4 s`."""
     found = progress_of(Path(task.folder)) if found is None else found
     parts = []
     if "round" in found:
         parts.append(f"round {found['round']:.0f}/{found['rounds']:.0f}")
     if "simulated_s" in found:
-        parts.append(f"simulated {format_duration(found['simulated_s'])}")
+        parts.append(f"sim {format_duration(found['simulated_s'])}")
     if "accuracy" in found:
-        parts.append(f"accuracy {found['accuracy']:.3f}")
+        parts.append(f"acc {found['accuracy']:.3f}")
     parts.append(f"real {format_duration(max(time.monotonic() - started_s, 0.001))}")
     return " · ".join(parts)

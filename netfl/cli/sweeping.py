@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netfl.cli.executing import EXECUTORS, address_option, point_executor, slurm_option
 from netfl.cli.output import EXIT_INTERRUPTED, exits, print_json
 
 if TYPE_CHECKING:
-    from netfl.studies.executors import Executor
     from netfl.studies.points import Plan
     from netfl.studies.sweep import Study
 
@@ -41,11 +41,9 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @click.option("--replicates", type=click.IntRange(1, 100_000), help="Independent repetitions of every point.")
 @click.option("--seed", type=click.IntRange(min=0), help="In place of the scenario's seed.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Points that run at once.")
-@click.option(
-    "--executor", type=click.Choice(["serial", "process", "ray", "slurm"]), help="Where points run; serial for one job, process for more."
-)
-@click.option("--address", help="Of a Ray cluster, such as ray://host:10001; without it, Ray starts on this machine.")
-@click.option("--slurm", "slurm_options", multiple=True, metavar="OPTION", help="For sbatch, such as --time=2:00:00. Repeatable.")
+@click.option("--executor", type=click.Choice(EXECUTORS), help="Where points run; serial for one job, process for more.")
+@address_option
+@slurm_option
 @click.option("--shard", type=_Shard(), help="Run every N-th point from the I-th; other processes may run the others.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the study; default sweeps/NAME.")
 @click.option("--dry-run", is_flag=True, help="Run nothing; say for each point what is stored and what would be computed, and why.")
@@ -104,7 +102,7 @@ def sweep_command(
         if dry_run:
             _print_forecast(made, folder, again, trust_code, as_json)
             return
-        runs_on = _executor(executor or ("serial" if jobs == 1 else "process"), jobs, address, slurm_options, folder)
+        runs_on = point_executor(executor, jobs, address, slurm_options, folder)
         with Interrupt() as interrupt, SweepWatcher(len(made.points), jobs, silent=quiet) as watcher:
             interrupt.running = True
             study = run_plan(
@@ -142,28 +140,6 @@ def _opening(made: Plan) -> list[str]:
     if made.equal:
         lines.append(f"{made.equal} are the same configuration as another and run once")
     return lines
-
-
-def _executor(name: str, jobs: int, address: str | None, slurm_options: tuple[str, ...], folder: Path) -> Executor:
-    from netfl.studies.executors import ProcessExecutor, SerialExecutor
-
-    if address is not None and name != "ray":
-        raise click.UsageError("--address is for --executor ray")
-    if slurm_options and name != "slurm":
-        raise click.UsageError("--slurm is for --executor slurm")
-    if name == "serial":
-        if jobs > 1:
-            raise click.UsageError("--executor serial runs one job at a time: leave out -j")
-        return SerialExecutor()
-    if name == "ray":
-        from netfl.studies.ray_cluster import RayExecutor
-
-        return RayExecutor(jobs, address)
-    if name == "slurm":
-        from netfl.studies.slurm import SlurmExecutor
-
-        return SlurmExecutor(folder, jobs, slurm_options)
-    return ProcessExecutor(jobs)
 
 
 def _print_forecast(made: Plan, folder: Path, again: tuple[str, ...], trust_code: bool, as_json: bool) -> None:

@@ -50,6 +50,10 @@ class Job:
         return max(0.0, self.end_s - self.queued_s - self.busy_s)
 
 
+_NOBODY: deque[Job] = deque(maxlen=0)
+"""The queue of an idle processor: one of its own takes 700 bytes, and there may be a hundred thousand of them."""
+
+
 class Processor:
     """One queue of jobs; a job with steps left goes to its end whenever another job waits.
 
@@ -67,6 +71,11 @@ class Processor:
         most_waiting: the most jobs that ever waited at once, the one at work not counted.
     """
 
+    __slots__ = (
+        *("_announce", "_counted_s", "_env", "_finished_s", "_queue", "_stint", "_stint_start_s", "_stint_steps", "_uptime", "_waiting_s"),
+        *("memory_bytes", "most_waiting", "peak_memory_bytes", "profile"),
+    )
+
     def __init__(
         self, env: simpy.Environment, profile: DeviceProfile, uptime: Uptime, announce: Callable[[bool], None] | None = None
     ) -> None:
@@ -74,7 +83,7 @@ class Processor:
         self._env = env
         self._uptime = uptime
         self._announce = announce
-        self._queue: deque[Job] = deque()
+        self._queue = _NOBODY
         self._stint_start_s = 0.0
         self._stint_steps = 0
         self._stint = 0
@@ -129,6 +138,8 @@ class Processor:
 
     def _enqueue(self, job: Job, running: bool = True) -> None:
         """Behind everyone of its own priority or a higher one; the first of the queue is at work, if anything is running."""
+        if self._queue is _NOBODY:
+            self._queue = deque()
         queue, priority = self._queue, job.work.priority
         place, least = len(queue), 1 if running else 0
         while place > least and queue[place - 1].work.priority < priority:
@@ -200,5 +211,7 @@ class Processor:
             job.done.succeed(job)
         if self._queue:
             self._begin()
-        elif self._announce is not None:
+            return
+        self._queue = _NOBODY
+        if self._announce is not None:
             self._announce(False)

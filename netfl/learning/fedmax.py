@@ -7,14 +7,14 @@ from typing import Annotated
 
 import annotated_types
 
-from netfl.learning.rules import Penalty, Rule, Schedule
-from netfl.learning.trainer import Count, Device, NotNegative, Positive, Share, _Epochs
+from netfl.learning.rules import Penalty, Rule
+from netfl.learning.trainer import NotNegative, Sgd
 
 __all__ = ["FedMax"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedMax(_Epochs):
+class FedMax(Sgd):
     """SGD that also keeps what enters the last linear layer near uniform (FedMAX: Chen, Bhardwaj, Marculescu, ECML PKDD 2020).
 
     A batch's loss is its mean cross-entropy plus `beta` times the mean over its samples of a penalty, summed over the activations, as
@@ -42,23 +42,9 @@ class FedMax(_Epochs):
         device: where to train: cpu, cuda or auto; see `sgd`.
     """
 
-    learning_rate: Positive
     beta: NotNegative = 1.0
     penalty: Penalty = "kl"
     round_decay: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 1.0
-    epochs: Count = 1
-    batch_size: Count = 16
-    momentum: Share = 0.0
-    nesterov: bool = False
-    weight_decay: NotNegative = 0.0
-    clip_norm: Positive | None = None
-    proximal: NotNegative = 0.0
-    schedule: Schedule = "constant"
-    device: Device = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov: expected a momentum above 0 with it, got 0")
 
     def in_round(self, number: int) -> FedMax:
         """See `Trainer`."""
@@ -69,14 +55,4 @@ class FedMax(_Epochs):
     @property
     def rule(self) -> Rule:
         """What a step does with its gradient."""
-        return Rule(
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-            proximal=self.proximal,
-            schedule=self.schedule,
-            beta=self.beta,
-            penalty=self.penalty,
-        )
+        return replace(super().rule, beta=self.beta, penalty=self.penalty)

@@ -94,7 +94,7 @@ def check_trainer(trainer: Trainer) -> None:
     Raises:
         ValueError: it is another than sgd, adam and adamw, or asks for another device than the CPU.
     """
-    if not isinstance(trainer, Sgd | Adam | AdamW):
+    if not isinstance(trainer, Sgd | Adam) or type(trainer) not in (Sgd, Adam, AdamW):  # what inherits of them does more
         raise ValueError(f"expected one of sgd, adam and adamw to train students with, got {type(trainer).__name__}")
     if trainer.device != "cpu":
         raise ValueError(f"device: students are trained on the cpu, got {trainer.device}")

@@ -323,11 +323,19 @@ class Adam(_Epochs):
     @property
     def rule(self) -> Rule:
         """What a step does with its gradient."""
-        return _adaptive(self, is_decoupled=False)
+        return Rule(
+            learning_rate=self.learning_rate,
+            betas=(self.beta1, self.beta2),
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            proximal=self.proximal,
+            schedule=self.schedule,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamW(_Epochs):
+class AdamW(Adam):
     """Adam with weights that shrink apart from the gradient, as `torch.optim.AdamW` does it; its means start anew in every round.
 
     I. Loshchilov, F. Hutter: "Decoupled weight decay regularization", ICLR 2019. Clipping and proximal term as in
@@ -347,35 +355,12 @@ class AdamW(_Epochs):
         device: where to train: cpu, cuda or auto; see `sgd`.
     """
 
-    learning_rate: Positive = 0.001
-    epochs: Count = 1
-    batch_size: Count = 16
-    beta1: Share = 0.9
-    beta2: Share = 0.999
-    epsilon: Positive = 1e-8
     weight_decay: NotNegative = 0.01
-    clip_norm: Positive | None = None
-    proximal: NotNegative = 0.0
-    schedule: Schedule = "constant"
-    device: Device = "cpu"
 
     @property
     def rule(self) -> Rule:
         """What a step does with its gradient."""
-        return _adaptive(self, is_decoupled=True)
-
-
-def _adaptive(trainer: Adam | AdamW, is_decoupled: bool) -> Rule:
-    return Rule(
-        learning_rate=trainer.learning_rate,
-        betas=(trainer.beta1, trainer.beta2),
-        epsilon=trainer.epsilon,
-        weight_decay=trainer.weight_decay,
-        is_decoupled=is_decoupled,
-        clip_norm=trainer.clip_norm,
-        proximal=trainer.proximal,
-        schedule=trainer.schedule,
-    )
+        return replace(super().rule, is_decoupled=True)
 
 
 TRAINERS = Family(

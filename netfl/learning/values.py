@@ -119,11 +119,13 @@ class DatasetFacts:
         sample_shape: of one sample.
         num_classes: how many labels there are.
         num_test: how many test samples there are.
+        num_train: how many training samples.
     """
 
     sample_shape: tuple[int, ...]
     num_classes: int
     num_test: int
+    num_train: int
 
 
 def dataset_facts(data: Recipe) -> Recipe:
@@ -132,7 +134,7 @@ def dataset_facts(data: Recipe) -> Recipe:
 
 
 def _dataset_facts(calls: Calls) -> list[DatasetFacts]:
-    return [DatasetFacts(tuple(data.sample_shape), data.num_classes, len(data.test_labels)) for (data,) in calls]
+    return [DatasetFacts(tuple(data.sample_shape), data.num_classes, len(data.test_labels), len(data.train_labels)) for (data,) in calls]
 
 
 def shards(data: Recipe, partition: Partition, num_clients: int, stream: Stream) -> Recipe:
@@ -504,10 +506,11 @@ _AS_TENSOR = TensorForm(lambda vector: {"vector": vector}, lambda named: named["
 _DATASET = Function("dataset", 1, _dataset, lasting=True)
 _DATASET_FACTS = Function(
     "dataset_facts",
-    1,
+    2,
     _dataset_facts,
     FactForm(
-        lambda found: [found.sample_shape, found.num_classes, found.num_test], lambda plain: DatasetFacts(tuple(plain[0]), *plain[1:])
+        lambda found: [found.sample_shape, found.num_classes, found.num_test, found.num_train],
+        lambda plain: DatasetFacts(tuple(plain[0]), *plain[1:]),
     ),
 )
 _SHARDS = Function("shards", 1, _shards, lasting=True)

@@ -1,4 +1,4 @@
-"""Training shared with worker processes.
+"""Training shared with worker processes, or with a cluster.
 
 A client's bits do not depend on its company, so any split of the jobs gives the same results. This process trains a share too;
 every process runs torch on one thread.
@@ -8,6 +8,9 @@ variable `NETFL_WORKERS` says how many there may be; unset, as many as this proc
 Python process started. Up to that number, the jobs of one call are shared if their work reaches `SHARED_WORK`, and processes start
 once this process has had `STARTING_WORK` of such work to do: starting costs about as much as the import of torch, which a
 short run would not earn back. Work is counted in multiply-adds: three times the forward pass, for every sample and epoch.
+
+`training_on` names an executor (`netfl.learning.executors`) in place of the rule: every batch of a run is then cut into as many shares as
+it asks for.
 
 Workers start from a fork server that has torch loaded. They never import the script that called netfl, so it needs no
 `if __name__ == "__main__"`; a model or trainer that is defined in such a script trains in this process alone. They end with
@@ -23,21 +26,20 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
-import threading
-import types
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from netfl.learning.models import Model
+from netfl.store.processes import WORKERS_NAME, cores, end_with_parent, one_thread, server, without_script
 
 if TYPE_CHECKING:
     from netfl.learning.trainer import FitJob, FitResult, Trainer
 
-__all__ = ["fit", "forward_work", "stop", "workers_allowed"]
+__all__ = ["Executor", "LostShareError", "Processes", "fit", "forward_work", "stop", "train_share", "training_on", "workers_allowed"]
 
 _LOG = logging.getLogger("netfl")
 
@@ -47,7 +49,47 @@ SHARED_WORK = 5e7
 STARTING_WORK = 2e10
 """Multiply-adds in this process from which starting workers pays: some seconds of training."""
 
-NAME = "NETFL_WORKERS"
+_MODULES = ("torch", "netfl.learning.paths")
+"""What the server of workers has loaded."""
+
+
+class Executor(Protocol):
+    """Where the shares of a batch train; results do not depend on it."""
+
+    @property
+    def num_shares(self) -> int:
+        """Into how many shares a batch is cut, at most."""
+
+    @property
+    def works_here(self) -> bool:
+        """Whether this process trains the first of them."""
+
+    def submit(self, shares: Sequence[bytes]) -> Sequence[Future[bytes]]:
+        """Have `train_share` work on each of these elsewhere. A future raises `LostShareError` where that came to nothing."""
+
+    def stop(self) -> None:
+        """End what still works, and let go of the machines; a later `submit` begins anew."""
+
+
+class LostShareError(Exception):
+    """Whoever trained a share ended before it was done."""
+
+
+_CHOSEN: ContextVar[Executor | None] = ContextVar("executor", default=None)
+
+
+@contextlib.contextmanager
+def training_on(executor: Executor | None) -> Iterator[None]:
+    """Have every batch within train on an executor, which is stopped at the end; None goes by the rule."""
+    if executor is None:
+        yield
+        return
+    token = _CHOSEN.set(executor)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
+        executor.stop()
 
 
 def fit(
@@ -72,28 +114,46 @@ def fit(
         ValueError: what is asked is no number of workers.
     """
     task = (trainer, model, sample_shape, num_classes)
-    number = min(_workers_for(*task, jobs) if workers is None else _checked(workers, "workers"), len(jobs))
-    if number <= 1 or getattr(trainer, "device", "cpu") != "cpu":
+    executor, number = _executor(task, jobs, workers)
+    number = min(number, len(jobs))
+    if not jobs or (number <= 1 and executor.works_here) or getattr(trainer, "device", "cpu") != "cpu":
         return trainer.fit(*task[1:], jobs)
     shares = _shares([trainer.steps(len(job.labels)) for job in jobs], number)
+    ours, theirs = (shares[:1], shares[1:]) if executor.works_here else ([], shares)
     try:
-        calls = [pickle.dumps((task, [jobs[index] for index in share]), protocol=5) for share in shares[1:]]
+        calls = [pickle.dumps((task, [jobs[index] for index in share]), protocol=5) for share in theirs]
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         _say_once(f"{type(model).__name__} trains in one process: it cannot be sent to another ({error})")
         return trainer.fit(*task[1:], jobs)
     results: dict[int, FitResult] = {}
+
+    def train_here(share: Sequence[int]) -> None:
+        results.update(zip(share, trainer.fit(*task[1:], [jobs[index] for index in share]), strict=True))
+
     try:
-        futures = _POOL.submit(calls)
-        results.update(zip(shares[0], trainer.fit(*task[1:], [jobs[index] for index in shares[0]]), strict=True))
-        for share, future in zip(shares[1:], futures, strict=True):
-            answer = _answer(future)
+        futures = executor.submit(calls)
+        for share in ours:
+            train_here(share)
+        for share, future in zip(theirs, futures, strict=True):
+            answer = _answer(future, executor)
             if answer is None:
-                answer = trainer.fit(*task[1:], [jobs[index] for index in share])
-            results.update(zip(share, answer, strict=True))
+                train_here(share)
+            else:
+                results.update(zip(share, answer, strict=True))
     except BaseException:
-        stop()
+        executor.stop()
         raise
     return [results[index] for index in range(len(jobs))]
+
+
+def _executor(task: tuple[Trainer, Model, tuple[int, ...], int], jobs: Sequence[FitJob], workers: int | None) -> tuple[Executor, int]:
+    """Who trains these jobs, in how many shares."""
+    if workers is not None:
+        return _POOL, _checked(workers, "workers")
+    chosen = _CHOSEN.get()
+    if chosen is not None:
+        return chosen, chosen.num_shares
+    return _POOL, _workers_for(*task, jobs)
 
 
 def workers_allowed() -> int:
@@ -102,12 +162,10 @@ def workers_allowed() -> int:
     Raises:
         ValueError: `NETFL_WORKERS` is no number of them.
     """
-    text = os.environ.get(NAME, "")
+    text = os.environ.get(WORKERS_NAME, "")
     if text:
-        return _checked(int(text) if text.isdecimal() else text, f"the environment variable {NAME}")
-    if multiprocessing.parent_process() is not None:
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return _checked(int(text) if text.isdecimal() else text, f"the environment variable {WORKERS_NAME}")
+    return 1 if multiprocessing.parent_process() is not None else cores()
 
 
 def stop() -> None:
@@ -180,13 +238,16 @@ def _shares(steps: Sequence[int], number: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def _answer(future: Future[bytes]) -> list[FitResult] | None:
-    """What a worker trained, or None when it could not."""
+def _answer(future: Future[bytes], executor: Executor) -> list[FitResult] | None:
+    """What was trained elsewhere, or None when it was not."""
     try:
         answer: list[FitResult] | str = pickle.loads(future.result())
     except BrokenProcessPool:
-        stop()
+        executor.stop()
         _say_once("a worker process ended early; this process trains its share")
+        return None
+    except LostShareError as error:
+        _say_once(f"a share of a batch was lost ({error}); this process trains it")
         return None
     if isinstance(answer, str):
         _say_once(answer)
@@ -204,25 +265,17 @@ def _say_once(what: str) -> None:
 
 def _begin() -> None:
     """A worker's start: one thread, none of the parent's signals, and an end when the parent ends."""
-    import torch
+    import torch  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to end
-    os.environ[NAME] = "1"
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    one_thread()
+    end_with_parent()
 
 
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _train(call: bytes) -> bytes:
+def train_share(share: bytes) -> bytes:
     """Train one share; a text says why a model or trainer is not known here."""
     try:
-        (trainer, *task), jobs = pickle.loads(call)
+        (trainer, *task), jobs = pickle.loads(share)
     except (AttributeError, ImportError) as error:
         return pickle.dumps(f"a model or trainer trains in one process: a worker does not find it ({error})")
     return pickle.dumps(trainer.fit(*task, jobs), protocol=5)
@@ -239,14 +292,17 @@ def _ready() -> int:
 
 
 @dataclass
-class _Pool:
-    """The workers of this process.
+class Processes:
+    """The workers of this process, which trains a share itself.
 
     Args:
+        num_shares: into how many shares a batch is cut where `training_on` names these; a worker less than that.
         work: what shared calls have asked for so far, in multiply-adds.
     """
 
+    num_shares: int = 1
     work: float = 0.0
+    works_here = True
     _executor: ProcessPoolExecutor | None = None
     _number: int = 0
     _hellos: list[Future[int]] = field(default_factory=list)
@@ -273,13 +329,13 @@ class _Pool:
             self._start(len(calls))
         assert self._executor is not None
         try:
-            with _without_script():
-                return [self._executor.submit(_train, call) for call in calls]
+            with without_script():
+                return [self._executor.submit(train_share, call) for call in calls]
         except BrokenProcessPool:
             self.stop()
             self._start(len(calls))
-            with _without_script():
-                return [self._executor.submit(_train, call) for call in calls]
+            with without_script():
+                return [self._executor.submit(train_share, call) for call in calls]
 
     def stop(self) -> None:
         """End the workers, also in the middle of their work."""
@@ -296,33 +352,16 @@ class _Pool:
         if self._owner != os.getpid():
             self._executor, self._owner, self._is_warm, self.work = None, os.getpid(), False, 0.0
 
-    def _warm(self) -> None:
+    def _warm(self) -> Any:
         """Start the server that workers are forked from, and do not wait for it."""
         self._is_warm = True
-        if "forkserver" in multiprocessing.get_all_start_methods():
-            from multiprocessing import forkserver
-
-            forkserver.set_forkserver_preload(["torch", "netfl.learning.paths"])
-            forkserver.ensure_running()
+        return server(_MODULES)
 
     def _start(self, number: int) -> None:
-        self._warm()
-        kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._number = number
-        self._executor = ProcessPoolExecutor(number, mp_context=multiprocessing.get_context(kind), initializer=_begin)
-        with _without_script():
+        self._executor = ProcessPoolExecutor(number, mp_context=self._warm(), initializer=_begin)
+        with without_script():
             self._hellos = [self._executor.submit(_ready) for _ in range(number)]
 
 
-_POOL = _Pool()
-
-
-@contextlib.contextmanager
-def _without_script() -> Iterator[None]:
-    """Start processes as if this one had no script, which they would import and, without a guard, run again."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
+_POOL = Processes()

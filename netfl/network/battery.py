@@ -90,6 +90,28 @@ class Radio(Protocol):
         ...
 
 
+class _Silent:
+    """The radios of a device that no flow crosses."""
+
+    def radio_j(self, name: str) -> float:
+        """Nothing so far."""
+        return 0.0
+
+    def radio_w(self, name: str) -> float:
+        """Nothing now."""
+        return 0.0
+
+    def is_crossed(self, name: str) -> bool:
+        """No."""
+        return False
+
+    def tell_of_rates(self, name: str, told: bool) -> None:
+        """There is nothing to tell."""
+
+    def recheck(self, name: str) -> None:
+        """Nobody waits for it."""
+
+
 class Supply(Timeline):
     """The availability of a device with a battery: down while the battery is empty, and in its other outages.
 
@@ -99,6 +121,9 @@ class Supply(Timeline):
     Between two solves of the network, and between two changes of the processor, the power is constant, so the instant of depletion is known
     and one timer stands for it. With flows on the way and much charge left, the solves need not be looked at: at the most power that the device
     can draw it cannot be empty before half of that time is over, and then it is looked at again.
+
+    As long as no flow crosses the device and it computes nothing, there is no timer either: what has become of the battery at its power at idle is
+    found when somebody asks. `connect` ends that.
 
     Args:
         env: whose clock it follows.
@@ -115,25 +140,33 @@ class Supply(Timeline):
         self.name = name
         self._draw = draw
         self._outages = outages
-        self._radio: Radio
+        self._radio: Radio = _Silent()
         self._on_change: Callable[[], None] | None = None
         self._busy = False
         self._computing = False
         self._charge_j = battery.capacity * battery.initial
-        self._since_s: float = env.now
+        self._since_s = 0.0
         self._radio_j = 0.0
         self._armed_s = math.inf
         self._empty = False
         # The times at which it was empty; the last one may end in the future.
         self._starts: list[float] = []
         self._ends: list[float] = []
+        # Without a timer: when it would ring, and the time of its last ring while that is gone through.
+        self._alone = True
+        self._rings_s = 0.0
+        self._then_s: float | None = None
 
     # Set-up.
 
     def connect(self, radio: Radio) -> None:
-        """Begin to follow what the radios draw."""
+        """Begin to follow what the radios draw, and what the processor does."""
+        self._catch_up()
+        self._alone = False
         self._radio = radio
-        self.look()
+        if self._armed_s < math.inf:
+            due_s, self._armed_s = self._armed_s, math.inf
+            self._ring_at(due_s)
 
     def tell(self, on_change: Callable[[], None]) -> None:
         """Call this whenever the battery has become empty, or holds enough again."""
@@ -143,6 +176,7 @@ class Supply(Timeline):
 
     def up_at(self, time_s: float) -> bool:
         """Whether it is up at this instant."""
+        self._catch_up()
         return self._outages.up_at(time_s) and self._empty_until_s(time_s) is None
 
     def next_change_s(self, time_s: float) -> float:
@@ -161,7 +195,7 @@ class Supply(Timeline):
 
     def earliest_change_s(self) -> float:
         """No change comes before: the next known one, or the instant at which the battery would be empty at the most power there can be."""
-        now = self._env.now
+        now = self._now
         known_s = self.next_change_s(now)
         if self._empty:
             return known_s
@@ -175,6 +209,7 @@ class Supply(Timeline):
 
     def downtimes(self, end_s: float) -> list[tuple[float, float, Literal["outage", "battery"]]]:
         """When it was down before `end_s`, and why: battery for as long as that was empty, outage for the rest. In order of time."""
+        self._catch_up()
         found: list[tuple[float, float, Literal["outage", "battery"]]] = []
         empty = [(start_s, min(stop_s, end_s)) for start_s, stop_s in zip(self._starts, self._ends, strict=True) if start_s < end_s]
         found += [(start_s, stop_s, "battery") for start_s, stop_s in empty]
@@ -190,11 +225,13 @@ class Supply(Timeline):
 
     def empty_s(self) -> float:
         """Seconds for which the battery has been empty so far."""
-        now = self._env.now
+        self._catch_up()
+        now = self._now
         return math.fsum(min(end_s, now) - start_s for start_s, end_s in zip(self._starts, self._ends, strict=True))
 
     def charge_j(self) -> float:
         """What the battery holds now."""
+        self._catch_up()
         self._count()
         return self._charge_j
 
@@ -207,9 +244,23 @@ class Supply(Timeline):
 
     def take(self, joules: float) -> None:
         """Take what was drawn beside the network and the processor."""
+        self._catch_up()
         self._count()
         self._charge_j -= joules
         self.look()
+
+    @property
+    def _now(self) -> float:
+        return float(self._env.now) if self._then_s is None else self._then_s
+
+    def _catch_up(self) -> None:
+        """Go through what a timer would have told of until now."""
+        if self._alone and self._then_s is None:
+            while self._rings_s <= self._env.now:
+                self._then_s, self._rings_s = self._rings_s, math.inf
+                self._armed_s = math.inf
+                self.look()
+            self._then_s = None
 
     def _empty_until_s(self, time_s: float) -> float | None:
         place = bisect_right(self._starts, time_s) - 1
@@ -217,7 +268,7 @@ class Supply(Timeline):
 
     def _count(self) -> None:
         """Bring the charge up to now: nothing but the radios' power has changed since it was last done."""
-        now, battery = self._env.now, self.battery
+        now, battery = self._now, self.battery
         seconds, self._since_s = now - self._since_s, now
         radio_j = self._radio.radio_j(self.name)
         if self._empty:
@@ -230,7 +281,7 @@ class Supply(Timeline):
 
     def look(self) -> None:
         """Count, and set the timer for when that has to be done again."""
-        now, battery, draw, radio = self._env.now, self.battery, self._draw, self._radio
+        now, battery, draw, radio = self._now, self.battery, self._draw, self._radio
         self._count()
         if self._empty and now < self._ends[-1]:
             radio.tell_of_rates(self.name, told=False)
@@ -258,7 +309,7 @@ class Supply(Timeline):
         self._ring_at(due_s)
 
     def _run_empty(self) -> None:
-        now, battery = self._env.now, self.battery
+        now, battery = self._now, self.battery
         self._charge_j = 0.0
         self._empty = True
         self._starts.append(now)
@@ -275,7 +326,11 @@ class Supply(Timeline):
     def _ring_at(self, due_s: float) -> None:
         if due_s < self._armed_s:
             self._armed_s = due_s
-            self._env.timeout(max(due_s - self._env.now, 0.0), due_s).callbacks.append(self._rung)
+            wait_s = max(due_s - self._now, 0.0)
+            if self._alone:
+                self._rings_s = self._now + wait_s
+            else:
+                self._env.timeout(wait_s, due_s).callbacks.append(self._rung)
 
     def _rung(self, event: simpy.Event) -> None:
         if event.value == self._armed_s:

@@ -38,6 +38,7 @@ from netfl.network.loss import LOSSES, Delivery, Losses
 from netfl.network.outages import Availability
 from netfl.network.topology import Hop, Link, Route, Topology
 from netfl.network.transport import HopBytes
+from netfl.network.under_way import UnderWay
 from netfl.randomness import Streams
 from netfl.units import Duration, Size
 
@@ -762,7 +763,7 @@ class DatagramTransfer:
         self.held.extend(frame.on_wires.values())
 
 
-class DatagramTransport:
+class DatagramTransport(UnderWay[DatagramTransfer]):
     """Sends messages in frames.
 
     Args:
@@ -774,13 +775,13 @@ class DatagramTransport:
     """
 
     def __init__(self, env: simpy.Environment, fabric: Fabric, topology: Topology, settings: Datagram, streams: Streams) -> None:
+        super().__init__()
         self.env = env
         self.fabric = fabric
         self.topology = topology
         self.settings = settings
         self._streams = streams
         self._chains = LossChains(streams)
-        self._under_way: dict[DatagramTransfer, None] = {}
         self._airs: dict[tuple[str, str], _Air] = {}
         self._stations: dict[tuple[str, _Air], _Station] = {}
         self._draws: dict[tuple[str, bool], _Draws] = {}
@@ -803,25 +804,9 @@ class DatagramTransport:
         if num_bytes < 0:
             raise ValueError(f"expected at least 0 bytes, got {num_bytes!r}")
         transfer = DatagramTransfer(self, self.topology.route(source, destination), num_bytes, announce)
-        self._under_way[transfer] = None
+        self.note(transfer)
         transfer.begin()
         return transfer
-
-    def close(self) -> list[DatagramTransfer]:
-        """Cut off what is still under way, at the run's end: it stays in_flight and its `done` never comes.
-
-        Returns:
-            The transfers that were cut off, in the order in which they were sent.
-        """
-        cut = list(self._under_way)
-        self._under_way.clear()
-        for transfer in cut:
-            transfer.cut_off()
-        return cut
-
-    def forget(self, transfer: DatagramTransfer) -> None:
-        """A transfer that has ended is no longer under way."""
-        del self._under_way[transfer]
 
     def legs(self, route: Route) -> tuple[_Leg | Route, ...]:
         """A route as hops over radios, and runs of hops between them."""

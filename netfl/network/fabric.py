@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import simpy
@@ -103,6 +103,10 @@ class Availabilities(Protocol):
 
     def get(self, name: str, default: Timeline, /) -> Timeline:
         """The timeline of a site or link, or the default if it is always up."""
+        ...
+
+    def __len__(self) -> int:
+        """0 if all of them are always up."""
         ...
 
 
@@ -279,7 +283,7 @@ class _Way:
 
     __slots__ = ("elements", "hops", "metered_bits", "path")
 
-    def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[tuple[str, bool], ...], path: Path) -> None:
+    def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[Hop, ...], path: Path) -> None:
         self.elements = elements
         self.hops = hops
         self.path = path
@@ -309,6 +313,8 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, ...], Capacity] = {}
+        # Of full-duplex links: what a hop crosses, at a cost of 1 a bit.
+        self._wires: dict[Hop, Capacity] = {}
         self._names: dict[Capacity, tuple[str, str]] = {}
         self._ways: dict[Route, _Way] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
@@ -375,10 +381,8 @@ class Fabric:
         return all(self.availability(name).up_at(now) for name in (hop.link.name, hop.source, hop.destination))
 
     def follow(self, supply: Supply) -> None:
-        """Let a device's battery know what its radios draw, from now on."""
-        self._supplied = True
-        self._elements[supply.name] = _Element(supply.name, supply)
-        supply.connect(self)
+        """Let a device's battery know what its radios draw, from now on; nothing happens if it does."""
+        self._element(supply.name)
 
     # What a device with a battery asks for (`netfl.network.battery.Radio`).
 
@@ -449,7 +453,8 @@ class Fabric:
         total: dict[tuple[str, bool], float] = {}
         for way, bits in bits_on.items():
             for hop in way.hops:
-                total[hop] = total.get(hop, 0.0) + bits
+                key = (hop.link.name, hop.forward)
+                total[key] = total.get(key, 0.0) + bits
         return total
 
     def moved_bits_of(self, flow: Flow) -> float:
@@ -754,7 +759,9 @@ class Fabric:
     def _way(self, route: Route) -> _Way:
         if not route.hops:
             raise ValueError(f"expected a route of at least one hop, got one from '{route.source}' to itself")
-        for hop in route.hops:
+        hops = route.hops
+        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None]
+        for hop in varying:
             if hop.rates is not None:
                 key = (hop.link.name, hop.forward)
                 if key not in self._varying:
@@ -765,14 +772,15 @@ class Fabric:
                 if hop.rates.has_gaps:
                     self._gaps.setdefault(key, _Element(hop.link.name, Gaps(hop.rates)))
         costs, stations = self._costs(route)
-        hops = tuple((hop.link.name, hop.forward) for hop in route.hops)
-        names: Iterable[str] = (*route.devices, *(hop.link.name for hop in route.hops))
-        elements: tuple[_Element | _Varying, ...] = (
-            *(self._varying[key] for key in hops if key in self._varying),
-            *(self._gaps[key] for key in hops if key in self._gaps),
-            *(element for name in names if (element := self._element(name)) is not None),
-        )
-        return _Way(elements, hops, self._shares.path(costs, stations))
+        elements: list[_Element | _Varying] = []
+        if varying:
+            keys = [(hop.link.name, hop.forward) for hop in varying]
+            elements += [self._varying[key] for key in keys if key in self._varying]
+            elements += [self._gaps[key] for key in keys if key in self._gaps]
+        if self._timelines:
+            names = (*route.devices, *(hop.link.name for hop in hops))
+            elements += [element for name in names if (element := self._element(name)) is not None]
+        return _Way(tuple(elements), hops, self._shares.path(costs, stations))
 
     def _element(self, name: str) -> _Element | None:
         """A site or link as far as flows cross it; None if it is always up."""
@@ -781,6 +789,9 @@ class Fabric:
             timeline = self._timelines.get(name, ALWAYS_UP)
             if timeline is not ALWAYS_UP:
                 found = self._elements[name] = _Element(name, timeline)
+                if found.supply is not None:
+                    self._supplied = True
+                    found.supply.connect(self)
         return found
 
     def _costs(self, route: Route) -> tuple[dict[Capacity, float], list[tuple[Capacity, str]]]:
@@ -788,6 +799,10 @@ class Fabric:
         costs: dict[Capacity, float] = {}
         stations: list[tuple[Capacity, str]] = []
         for hop in route.hops:
+            known = self._wires.get(hop)
+            if known is not None:
+                costs[known] = costs.get(known, 0.0) + 1.0
+                continue
             link = hop.link
             varying = self._varying.get((link.name, hop.forward))
             rate_bps = hop.rate_bps if varying is None else varying.rate_bps
@@ -805,7 +820,7 @@ class Fabric:
                 capacity = self._capacity(("link", link.name), 1.0)
                 cost = 1.0 / rate_bps
             else:
-                capacity = self._capacity(_full_duplex(hop), hop.rate_bps)
+                capacity = self._wires[hop] = self._capacity(_full_duplex(hop), hop.rate_bps)
                 cost = 1.0
             costs[capacity] = costs.get(capacity, 0.0) + cost
         return costs, stations

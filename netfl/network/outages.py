@@ -20,6 +20,7 @@ from typing import Annotated, Any, Protocol
 
 from annotated_types import Ge, Le
 
+from netfl.network.files import bytes_of
 from netfl.parts import Family, nearest
 from netfl.randomness import Stream
 from netfl.units import Duration
@@ -40,8 +41,6 @@ __all__ = [
     "WeibullOutages",
     "read_availability",
 ]
-
-_MOST_BYTES = 256_000_000
 
 
 class Availability(Protocol):
@@ -411,12 +410,7 @@ def read_availability(path: Path) -> dict[str, _Record]:
     Raises:
         ValueError: what is wrong, beginning with the file's name and, where it is known, the line.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path}: the file has {path.stat().st_size:,} bytes; at most {_MOST_BYTES:,} are read")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    data = bytes_of(path)
     if data[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
         raise ValueError(f"{path}: is a pickle, which could run any code when it is read: convert it to JSON")
     try:

@@ -224,7 +224,7 @@ class Route:
     @cached_property
     def devices(self) -> tuple[str, ...]:
         """Names of the sites on the way, both ends included."""
-        return (self.source, *[hop.destination for hop in self.hops])
+        return (self.source, *[hop.link.b if hop.forward else hop.link.a for hop in self.hops])
 
 
 class Topology:
@@ -278,6 +278,10 @@ class Topology:
     @cached_property
     def _map(self) -> _Map:
         return _Map(self.sites, self.links, self._hops, _WEIGHTS[self.routing])
+
+    def links_at(self, site: str) -> list[Link]:
+        """The links that end at a site, in the order in which they were given."""
+        return [hop.link for _, _, hop, _ in self._map.at[self._map.number[site]]]
 
     def route(self, source: str, destination: str) -> Route:
         """The route of least latency, hops or cost; among equals the one of fewest hops, then the first by the names on the way.
@@ -380,6 +384,8 @@ class _Map:
 class _Reach:
     """How far every site is from one root, and the best ways there. Ties go by the names as read from the lesser end.
 
+    The search goes on as far as it is asked for: what is known of a site, and of all nearer ones, is final.
+
     Args:
         root: where the search starts.
         on: what to search.
@@ -390,36 +396,46 @@ class _Reach:
         self._root = root_site = on.number[root]
         self._next: dict[int, Hop] = {}
         self._towards: dict[int, Hop] = {}
-        at = on.at
-        length = [_UNREACHED] * len(at)
-        length[root_site] = 0
-        found: list[Hop | None] = [None] * len(at)
-        tied = False
+        self._length = [_UNREACHED] * len(on.at)
+        self._length[root_site] = 0
+        self._found: list[Hop | None] = [None] * len(on.at)
+        # Whether two ways may have been equal; if not, the search has found the only best way to each site.
+        self._tied = False
         # What waits is a length with the site's number in its lowest bits: the least length comes first.
-        frontier = [root_site]
+        self._frontier = [root_site]
+        self._done = bytearray(len(on.at))
+
+    def reaches(self, leaf: str) -> bool:
+        """Whether any path joins it to the root. To be asked before its way is read."""
+        goal = self._map.number[leaf]
+        if not self._done[goal]:
+            self._search(goal)
+        return self._length[goal] < _UNREACHED
+
+    def _search(self, goal: int) -> None:
+        """Go on until the best way to a site is known."""
+        at, length, found, done, frontier = self._map.at, self._length, self._found, self._done, self._frontier
         mask = (1 << _SITE_BITS) - 1
         push, pop = heapq.heappush, heapq.heappop
+        tied = self._tied
         while frontier:
             first = pop(frontier)
             site = first & mask
+            if done[site]:
+                continue
+            done[site] = 1
             here = first - site
-            if here == length[site]:
-                for other, step, _, back in at[site]:
-                    there = here + step
-                    if there < length[other]:
-                        length[other] = there
-                        found[other] = back
-                        push(frontier, there + other)
-                    elif there == length[other]:
-                        tied = True
-        self._length = length
-        self._found = found
-        # Whether two ways may have been equal; if not, the search has found the only best way to each site.
+            for other, step, _, back in at[site]:
+                there = here + step
+                if there < length[other]:
+                    length[other] = there
+                    found[other] = back
+                    push(frontier, there + other)
+                elif there == length[other]:
+                    tied = True
+            if site == goal:
+                break
         self._tied = tied
-
-    def reaches(self, leaf: str) -> bool:
-        """Whether any path joins it to the root."""
-        return self._length[self._map.number[leaf]] < _UNREACHED
 
     def read_from_root(self, leaf: str) -> list[Hop]:
         """The hops from the leaf to the root on the way that comes first by the names as read from the root."""

@@ -13,6 +13,7 @@ from annotated_types import Ge
 from netfl.network.bursts import LossChains, RouteLoss
 from netfl.network.fabric import Fabric, Flow, Held, Pace
 from netfl.network.topology import Hop, Route, Topology
+from netfl.network.under_way import UnderWay
 from netfl.parts import Family
 from netfl.randomness import Streams
 from netfl.units import Duration
@@ -518,7 +519,7 @@ def _whole_bytes(flow: Flow) -> int:
     return int((flow.moved_bits + 1e-6) // 8)
 
 
-class Transport:
+class Transport(UnderWay[Transfer]):
     """Sends messages.
 
     Args:
@@ -541,12 +542,12 @@ class Transport:
             raise ValueError(
                 f"link '{lossy[0]}' loses packets, and transport '{kind}' knows no loss: tcp and datagram do ({len(lossy)} such links)"
             )
+        super().__init__()
         self.env = env
         self.fabric = fabric
         self.topology = topology
         self.settings = settings
         self.losses = losses
-        self._under_way: dict[Transfer, None] = {}
 
     def send(self, source: str, destination: str, num_bytes: int, announce: Callable[[Transfer], None] | None = None) -> Transfer:
         """Begin to send a message now.
@@ -563,7 +564,7 @@ class Transport:
         if num_bytes < 0:
             raise ValueError(f"expected at least 0 bytes, got {num_bytes!r}")
         transfer = Transfer(self, self.topology.route(source, destination), num_bytes, announce)
-        self._under_way[transfer] = None
+        self.note(transfer)
         if transfer.route.hops:
             transfer._attempt()
         else:
@@ -571,19 +572,3 @@ class Transport:
             transfer._held_bytes = transfer._wire_bytes
             transfer._end("delivered")
         return transfer
-
-    def close(self) -> list[Transfer]:
-        """Cut off what is still under way, at the run's end: it stays in_flight and its `done` never comes.
-
-        Returns:
-            The transfers that were cut off, in the order in which they were sent.
-        """
-        cut = list(self._under_way)
-        self._under_way.clear()
-        for transfer in cut:
-            transfer.cut_off()
-        return cut
-
-    def forget(self, transfer: Transfer) -> None:
-        """A transfer that has ended is no longer under way."""
-        del self._under_way[transfer]

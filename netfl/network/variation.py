@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from netfl.network.files import text_of
 from netfl.parts import nearest
 from netfl.units import Bandwidth, Duration
 
 __all__ = ["Gaps", "RateTrace", "Rates", "read_columns", "read_csv", "read_mahimahi"]
 
-_MOST_BYTES = 256_000_000
 _SLOT_BITS = 8 * 1500
 
 
@@ -319,18 +319,7 @@ def _is_number(text: str) -> bool:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that say something, numbered from 1; `#` begins a comment."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path}: the file has {path.stat().st_size:,} bytes; at most {_MOST_BYTES:,} are read")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: is not UTF-8 text (byte {error.start})") from None
-    for line, each in enumerate(text.split("\n"), 1):
+    for line, each in enumerate(text_of(path).split("\n"), 1):
         said = each.strip()
         if said and not said.startswith("#"):
             yield line, said

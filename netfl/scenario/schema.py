@@ -176,7 +176,8 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The points of a study: every row of `grid` with every row of `zip` with every entry of `points`, each in every replicate.
+    """The points of a study: every row of `grid` with every row of `zip` with every entry of `points` and of each of `point_lists`, each
+    in every replicate.
 
     A setting's path is written as for `--set`; a value of nothing for a device, link or medium takes it away. Paths of files count from
     the file in which they stand.
@@ -185,6 +186,7 @@ class Sweep:
         grid: path of a setting to its values; all combinations.
         zip: the same, the first values together, the second values together, and so on.
         points: settings that go together, by path; an entry may have a `label` for tables.
+        point_lists: more lists of such entries, by name; labels of a combination stand side by side.
         replicates: how many independent repetitions; points of one replicate share their random numbers.
         constraint: an expression that a point must fulfil, such as `workloads.training.rounds >= 5`.
         table: the figures of the table that `netfl sweep` ends with and `netfl compare` shows unless told otherwise; as for its `--metric`.
@@ -193,6 +195,7 @@ class Sweep:
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     zip: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     points: tuple[dict[str, Any], ...] = ()
+    point_lists: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     replicates: Annotated[int, Ge(1), Le(100_000)] = 1
     constraint: str = ""
     table: tuple[str, ...] = ()

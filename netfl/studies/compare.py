@@ -15,10 +15,10 @@ from typing import Any
 from netfl.errors import Problem, ScenarioError
 from netfl.parts import nearest
 from netfl.report import ACCURACY_LEVELS
+from netfl.report.estimates import Estimate, estimate
 from netfl.scenario import load
 from netfl.scenario.reader import to_plain
 from netfl.scenario.tree import format_path
-from netfl.studies.estimates import Estimate, estimate
 from netfl.studies.expressions import NOT_REACHED, Expression
 from netfl.studies.figures import figures_of, find_figure, time_to_accuracy
 from netfl.studies.folders import read_json, status_of

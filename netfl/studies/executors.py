@@ -5,24 +5,20 @@ A task is plain text and its result lies in its folder, so every executor gives 
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import signal
-import sys
-import threading
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
+from netfl.store.processes import end_with_parent, one_thread, server, without_script
 from netfl.studies.run import Interrupt
-from netfl.studies.tasks import Outcome, Task, one_thread, run_task
+from netfl.studies.tasks import Outcome, Task, run_task
 
-__all__ = ["Executor", "ProcessExecutor", "SerialExecutor", "Watch", "cores"]
+__all__ = ["Executor", "ProcessExecutor", "SerialExecutor", "Watch"]
 
 _LOOK_EVERY_S = 0.2
+_MODULES = ("torch", "netfl.learning.paths", "netfl.studies.executors")
 
 
 class Watch(Protocol):
@@ -79,7 +75,7 @@ class ProcessExecutor:
 
     def run(self, tasks: Sequence[Task], watch: Watch, interrupt: Interrupt, goes_on: Callable[[], bool]) -> None:
         """See `Executor`."""
-        context = _context()
+        context = server(_MODULES)
         waiting = list(reversed(tasks))
         running: dict[Any, _Running] = {}
         has_told = False
@@ -117,7 +113,7 @@ class _Running:
     def start(cls, context: Any, task: Task) -> _Running:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(task, theirs), name=f"netfl {task.hash}")
-        with _without_script():
+        with without_script():
             process.start()
         theirs.close()
         return cls(task, process, ours)
@@ -143,43 +139,7 @@ def _ending(code: int | None) -> str:
 def _work(task: Task, answers: Connection) -> None:
     """What a point's process does: the parent says when to end, and it ends with the parent."""
     one_thread()
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with_parent()
     with Interrupt() as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         answers.send(run_task(task, interrupt))
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _context() -> Any:
-    methods = multiprocessing.get_all_start_methods()
-    if "forkserver" not in methods:
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
-
-    forkserver.set_forkserver_preload(["torch", "netfl.learning.paths", "netfl.studies.executors"])
-    forkserver.ensure_running()
-    return multiprocessing.get_context("forkserver")
-
-
-@contextlib.contextmanager
-def _without_script() -> Iterator[None]:
-    """Start processes as if this one had no script, which they would import and, without a guard, run again."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -135,8 +135,7 @@ def compare(
     groups: defaultdict[object, list[str]] = defaultdict(list)
     for device in settings.asking(session):
         path = path_of(session, device, settings.server)
-        others = settings.placement.ways(device, Ways(session)) if isinstance(settings.placement, Route) else ()
-        groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops, others].append(device)
+        groups[tuple(replace(tier, device="") for tier in path.tiers), path.hops, _ways(settings, device, session)].append(device)
     return Comparison(
         scenario=loaded.scenario.name,
         workload=name,
@@ -169,6 +168,14 @@ class _NoSum:
         raise NetflError(
             "a minimum cut finds the least sum, and throughput is what the busiest processor or link takes; milp and chain look for that"
         )
+
+
+def _ways(settings: Requests, device: str, session: Session) -> object:
+    """The ways from a device to the replicas of planner `route`; where there are none to all of them, the planner's row will say so."""
+    try:
+        return settings.placement.ways(device, Ways(session)) if isinstance(settings.placement, Route) else None
+    except NetflError:
+        return None
 
 
 def _serving(loaded: Loaded, workload: str | None) -> tuple[str, Requests]:

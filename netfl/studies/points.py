@@ -180,7 +180,7 @@ def _joined(rows: Sequence[_Row]) -> _Row:
 
 
 def _axes(base: Loaded, sweep: Sweep, own: Mapping[str, tuple[Sequence[Any], Mark]]) -> list[list[_Row]]:
-    """What varies independently: each key of the grid, the rows of `zip`, the entries of `points`."""
+    """What varies independently: each key of the grid, the rows of `zip`, the entries of `points` and of each list of points."""
     problems: list[Problem] = []
     axes: list[list[_Row]] = []
     seen: dict[str, str] = {}
@@ -196,7 +196,7 @@ def _axes(base: Loaded, sweep: Sweep, own: Mapping[str, tuple[Sequence[Any], Mar
             problem = f"`{path[0]}` cannot be varied"
         elif path == ("replicate",):
             problem = "`replicate` cannot be varied: say how many `replicates`"
-        elif seen.get(key, what) != what or (key in seen and what != "points"):
+        elif seen.get(key, what) != what or (key in seen and not what.startswith("point")):
             problem = f"'{key}' stands in `{seen[key]}` too"
         seen.setdefault(key, what)
         if problem is not None:
@@ -227,19 +227,22 @@ def _axes(base: Loaded, sweep: Sweep, own: Mapping[str, tuple[Sequence[Any], Mar
                 for key, values in sweep.zip.items()
             ]
             axes.append([_joined(rows) for rows in zip(*columns, strict=True)])
-    if sweep.points:
-        for index, entry in enumerate(sweep.points):
+    lists: list[tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]] = [(("points",), sweep.points)] if sweep.points else []
+    lists += [(("point_lists", name), entries) for name, entries in sweep.point_lists.items()]
+    for name, entries in lists:
+        if not entries:
+            problems.append(base.problem(("sweep", *name), "expected at least one entry"))
+        for index, entry in enumerate(entries):
             for key in entry:
                 if key != "label":
-                    checked(key, ("sweep", "points", index, key), "points")
-        axes.append([_point_row(base, entry, index, problems) for index, entry in enumerate(sweep.points)])
+                    checked(key, ("sweep", *name, index, key), ".".join(name))
+        axes.append([_point_row(base, entry, ("sweep", *name, index), problems) for index, entry in enumerate(entries)])
     if problems:
         raise ScenarioError(*problems)
     return axes
 
 
-def _point_row(base: Loaded, entry: Mapping[str, Any], index: int, problems: list[Problem]) -> _Row:
-    where = ("sweep", "points", index)
+def _point_row(base: Loaded, entry: Mapping[str, Any], where: tuple[str | int, ...], problems: list[Problem]) -> _Row:
     label = entry.get("label", "")
     if not isinstance(label, str):
         problems.append(base.problem((*where, "label"), f"expected a text, got {label!r}"))

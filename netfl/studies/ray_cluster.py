@@ -5,15 +5,15 @@ Every machine of the cluster must see the study's folder and the store under the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netfl.errors import MissingExtraError, RunError
+from netfl.store.clusters import connected_ray
+from netfl.store.processes import one_thread
 from netfl.studies.executors import Watch
 from netfl.studies.run import Interrupt
-from netfl.studies.tasks import Outcome, Task, one_thread, run_task
+from netfl.studies.tasks import Outcome, Task, run_task
 
 __all__ = ["RayExecutor"]
 
@@ -41,25 +41,11 @@ class RayExecutor:
         """
         if not tasks:
             return
-        ray = _ray()
-        try:
-            self._connect(ray)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RunError(f"no Ray cluster at '{self.address or 'this machine'}': {error}") from None
+        ray = connected_ray(self.num_cpus, self.address)
         try:
             self._run(ray, tasks, watch, interrupt, goes_on)
         finally:
             ray.shutdown()
-
-    def _connect(self, ray: Any) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        variables = {"OMP_NUM_THREADS": "1", "NETFL_WORKERS": "1"}
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": variables}}
-        if self.address is None:
-            options |= {"num_cpus": self.num_cpus, "include_dashboard": False}
-        else:
-            options["address"] = self.address
-        ray.init(**options)
 
     def _run(self, ray: Any, tasks: Sequence[Task], watch: Watch, interrupt: Interrupt, goes_on: Callable[[], bool]) -> None:
         remote = ray.remote(num_cpus=1, max_retries=0)(_work)
@@ -86,14 +72,6 @@ class RayExecutor:
                     outcome = Outcome(task.hash, "interrupted", f"its Ray task ended: {str(error).splitlines()[0]}")
                 watch.ended(task, outcome)
             watch.tick()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("Ray is not installed: pip install 'netfl-sim[ray]'") from None
-    return ray
 
 
 def _work(task: Task) -> Outcome:

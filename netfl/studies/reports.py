@@ -12,13 +12,13 @@ from netfl.errors import NetflError, RunError
 from netfl.network.topology import Topology
 from netfl.report import metrics, plots
 from netfl.report.exports import write_chrome_trace, write_csv, write_event_file, write_mlflow, write_parquet
-from netfl.report.page import SweptRun, Told, run_page, sweep_page
+from netfl.report.page import SweptRun, Told, draw_sweep, run_page, sweep_page
 from netfl.report.topologies import draw_topology
 from netfl.scenario import load
 from netfl.scenario.tree import load_file
 from netfl.units import format_bytes, format_duration, format_rate
 
-__all__ = ["checked_trace", "export", "report", "swept"]
+__all__ = ["checked_trace", "export", "pictures", "report", "swept"]
 
 _MOST_SITES_PICTURED = 300
 _NOT_SETTINGS = {"seed", "replicate", "name", "description"}
@@ -28,6 +28,7 @@ _PICTURES = {
     "accuracy.png": "Accuracy over simulated time",
     "latency.png": "Latency of requests",
     "bytes_by_link.png": "Bytes over links",
+    "points.png": "The points of the sweep: means and their 95 % intervals",
 }
 
 
@@ -41,14 +42,39 @@ def report(folder: str | Path) -> str:
         RunError: there is neither in it.
     """
     path = Path(folder)
-    if (path / "run.db").is_file() or not path.is_dir():
+    if _is_run(path):
         return _run_report(path)
+    runs, facts = _finished_sweep(path)
+    return sweep_page(facts.pop("sweep", path.name), runs, facts, _told(_sweep_pictures(runs)))
+
+
+def pictures(folder: str | Path) -> dict[str, bytes]:
+    """The report's pictures, for where a page cannot go: name of each file to the PNG.
+
+    Args:
+        folder: see `report`.
+
+    Raises:
+        RunError: there is neither a run nor a sweep in it.
+    """
+    path = Path(folder)
+    if _is_run(path):
+        database = checked_trace(path)
+        return _run_pictures(database, _topology(path, [])[0])
+    return _sweep_pictures(_finished_sweep(path)[0])
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.db").is_file() or not path.is_dir()
+
+
+def _finished_sweep(path: Path) -> tuple[list[SweptRun], dict[str, str]]:
     runs, facts = swept(path)
     if not runs:
         raise RunError(f"{path}: expected the folder of a run, with its run.db, or of a sweep, with its runs' folders")
     if all(run.metrics is None for run in runs):
         raise RunError(f"{path}: none of the {len(runs)} runs of this sweep has finished")
-    return sweep_page(facts.pop("sweep", path.name), runs, facts)
+    return runs, facts
 
 
 def _run_report(path: Path) -> str:
@@ -66,18 +92,32 @@ def _run_report(path: Path) -> str:
         resolved=_read_text(path / "resolved.yaml"),
         facts=_told_facts(facts, _read_json(path / "metrics.json").get("metrics", {}), path),
         notes=tuple(notes),
-        pictures=_pictures(database, topology),
+        pictures=_told(_run_pictures(database, topology)),
     )
     return run_page(database, topology, told)
 
 
-def _pictures(database: Path, topology: Topology | None) -> tuple[tuple[str, bytes], ...]:
-    """The plots of the run and a picture of its topology, for readers without scripts."""
+def _run_pictures(database: Path, topology: Topology | None) -> dict[str, bytes]:
+    """The plots of a run and a picture of its topology."""
     with TemporaryDirectory() as folder:
         plots(database, Path(folder))
         if topology is not None and len(topology.sites) <= _MOST_SITES_PICTURED:
             draw_topology(topology, Path(folder) / "topology.png")
-        return tuple((told, (Path(folder) / name).read_bytes()) for name, told in _PICTURES.items() if (Path(folder) / name).is_file())
+        return _read(Path(folder))
+
+
+def _sweep_pictures(runs: list[SweptRun]) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        draw_sweep(runs, Path(folder) / "points.png")
+        return _read(Path(folder))
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in _PICTURES if (folder / name).is_file()}
+
+
+def _told(drawn: dict[str, bytes]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((_PICTURES[name], png) for name, png in drawn.items())
 
 
 def swept(folder: Path) -> tuple[list[SweptRun], dict[str, str]]:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from netfl.errors import NetflError, RunError
+from netfl.learning.workers import Executor, training_on
 from netfl.report import metrics as metrics_of
 from netfl.scenario import Loaded, Scenario, load, to_yaml
 from netfl.scenario.build import Bench, prepare
@@ -93,6 +94,7 @@ def run(
     output: str | Path | None = None,
     store: Store | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    executor: Executor | None = None,
     trust_code: bool = False,
 ) -> Run:
     """Run a scenario.
@@ -105,6 +107,8 @@ def run(
             writes nothing.
         store: to share computed values with other runs in this process; None uses the folder `netfl.store.default_folder()`.
         on_progress: called at the end of every round.
+        executor: where batches train (`netfl.learning.executors`); None goes by the rule of `netfl.learning.workers`. Results do not
+            depend on it.
         trust_code: whether code that the scenario names (`model: {kind: python}`) may run.
 
     Raises:
@@ -115,7 +119,7 @@ def run(
     settings = dict(set or {})
     if seed is not None:
         settings["seed"] = seed
-    return run_loaded(load(source, settings), output=output, store=store, on_progress=on_progress, trust_code=trust_code)
+    return run_loaded(load(source, settings), output=output, store=store, on_progress=on_progress, executor=executor, trust_code=trust_code)
 
 
 def run_loaded(
@@ -127,6 +131,7 @@ def run_loaded(
     on_progress: Callable[[Progress], None] | None = None,
     on_tick: Callable[[float], None] | None = None,
     interrupt: Interrupt | None = None,
+    executor: Executor | None = None,
     trust_code: bool = False,
     again: tuple[str, ...] = (),
 ) -> Run:
@@ -140,13 +145,14 @@ def run_loaded(
         on_progress: see `run`.
         on_tick: called about five times a second with the simulated clock.
         interrupt: what signals set.
+        executor: see `run`.
         trust_code: see `run`.
         again: statuses of runs that may be written over beside unfinished ones: failed, finished.
     """
     started_s = time.perf_counter()
     loaded = loaded.single()
     try:
-        with _opened(store) as open_store, _claimed(output, loaded, again) as path:
+        with _opened(store) as open_store, _claimed(output, loaded, again) as path, training_on(executor):
             open_store.start_counting()
             bench = prepare(loaded, open_store, trust_code=trust_code)
             with _folder(path, loaded, argv) as folder:

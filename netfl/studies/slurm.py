@@ -10,9 +10,6 @@ A job runs `python -m netfl.studies.slurm TASKS INDEX`.
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from netfl.errors import MissingExtraError, RunError
+from netfl.store.clusters import submitted_array
+from netfl.store.processes import one_thread
 from netfl.studies.executors import Watch
 from netfl.studies.run import Interrupt
-from netfl.studies.tasks import Outcome, Task, one_thread, run_task
+from netfl.studies.tasks import Outcome, Task, run_task
 
 __all__ = ["SlurmExecutor", "main"]
 
@@ -53,8 +51,6 @@ class SlurmExecutor:
         """
         if not tasks:
             return
-        if shutil.which("sbatch") is None:
-            raise MissingExtraError("there is no `sbatch` on this machine: submit from a login node of the Slurm cluster")
         for number, part in enumerate(_parts(tasks, _LARGEST_ARRAY)):
             job = self._submit(part, number)
             for index, task in enumerate(part):
@@ -67,19 +63,8 @@ class SlurmExecutor:
         name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{number}"
         listed = folder / f"{name}.json"
         listed.write_text(json.dumps([asdict(task) for task in tasks]), encoding="utf-8")
-        command = shlex.join([sys.executable, "-m", "netfl.studies.slurm", str(listed)])
-        script = folder / f"{name}.sh"
-        script.write_text(
-            "#!/bin/sh\n"
-            f"#SBATCH --job-name=netfl\n#SBATCH --array=0-{len(tasks) - 1}%{self.at_once}\n#SBATCH --ntasks=1\n#SBATCH --cpus-per-task=1\n"
-            f"#SBATCH --output={folder}/{name}-%a.log\n"
-            f'exec {command} "$SLURM_ARRAY_TASK_ID"\n',
-            encoding="utf-8",
-        )
-        done = subprocess.run(["sbatch", "--parsable", *self.options, str(script)], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RunError(f"sbatch refused: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout.strip().partition(";")[0]
+        command = [sys.executable, "-m", "netfl.studies.slurm", str(listed)]
+        return submitted_array(folder, name, command, len(tasks), self.at_once, self.options)
 
 
 def _parts(tasks: Sequence[Task], largest: int) -> list[Sequence[Task]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from netfl.studies.folders import LockedError, read_json, status_of, write_whole
 from netfl.studies.run import DiskFullError, Interrupt, InterruptedRunError, run_loaded
 from netfl.workloads import Progress
 
-__all__ = ["Outcome", "Task", "one_thread", "progress_of", "run_task"]
+__all__ = ["Outcome", "Task", "progress_of", "run_task"]
 
 _LOG = logging.getLogger("netfl")
 _EVERY_S = 0.5
@@ -160,9 +159,3 @@ class _ProgressFile:
 def progress_of(folder: Path) -> dict[str, float]:
     """How far the run in a folder says it is: `simulated_s`, and `round`, `rounds` and `accuracy` once it trains."""
     return read_json(folder / "progress.json") or {}
-
-
-def one_thread() -> None:
-    """Have this process compute on one thread, as every task does."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["NETFL_WORKERS"] = "1"

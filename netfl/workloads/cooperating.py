@@ -98,6 +98,7 @@ class Cooperating:
         if self.settings.model is not None:
             yield self.session.processes[self.settings.model]
         self.begin()
+        yield from self._prepare()
         yield from self._install()
         self.session.at_end(self.close)
         yield self.world.env.all_of([self.world.env.process(self._ask(source)) for source in self.plans])
@@ -120,6 +121,14 @@ class Cooperating:
             update = values.fit(settings.pretrained, task.model, start, task.dataset, None, streams.stream("pretrain", self.name))
             model = values.total(start, update)
         return settings.placement.answering(self.session, self.name, model, Pipeline(settings.activations))
+
+    def _prepare(self) -> Process:
+        """What the model becomes before it is shared takes its time where the model was trained in the run."""
+        if self.feed is None:
+            return
+        work = self.answering.preparation(next(iter(self.plans.values())).cluster)  # the same for all: everybody asks the same workers
+        if work is not None:
+            yield self.world.compute(self.feed.server, work, workload=self.name, label="preparation")
 
     def _install(self) -> Process:
         """Every device stores its part; one of a model that was trained in the run is sent until it has arrived."""

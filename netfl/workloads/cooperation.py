@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from netfl.codecs import Pipeline
+from netfl.compute import Work
 from netfl.parts import Family
 from netfl.placement.stages import Cluster, StagedPlacement, Way
 from netfl.store import Recipe
@@ -21,6 +22,10 @@ class Answering(Protocol):
 
     def placement(self, cluster: Cluster) -> StagedPlacement:
         """What each device computes and sends for a request of the cluster's source."""
+        ...
+
+    def preparation(self, cluster: Cluster) -> Work | None:
+        """What the device that has the trained model computes before it can send the parts; None for nothing."""
         ...
 
     def answers(self, cluster: Cluster, present: tuple[bool, ...]) -> Answers:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netfl.codecs import Pipeline
-from netfl.placement import Node
+from netfl.placement import Node, Profile
 
-__all__ = ["Crossing", "reckoned_bytes"]
+__all__ = ["Crossing", "profile_as_sent", "reckoned_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,23 @@ class Crossing:
         """Wire bytes of a node's output as planners reckon them: what a stage saves that depends on the values is left out."""
         stated = self.stated_bytes(node)
         return reckoned_bytes(self.pipeline(node)) if stated is None else stated
+
+
+@lru_cache(maxsize=16)
+def profile_as_sent(profile: Profile, crossing: Crossing, input_bytes: int | None, decode_flop: float) -> Profile:
+    """A profile with what each node's output is as it is sent; kept, for every device that asks is planned for with the same one.
+
+    Args:
+        profile: of the model.
+        crossing: codecs of what crosses a cut.
+        input_bytes: of the input, where the codecs do not tell.
+        decode_flop: as in `Profile.as_sent`.
+    """
+
+    def wire_bytes(node: Node) -> int:
+        return input_bytes if node.op == "input" and input_bytes is not None else crossing.reckoned_bytes(node)
+
+    return profile.as_sent(wire_bytes, decode_flop)
 
 
 def reckoned_bytes(pipeline: Pipeline) -> int:

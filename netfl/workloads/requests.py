@@ -30,7 +30,7 @@ from netfl.workloads.admission import ShortOfMemory
 from netfl.workloads.arrivals import ARRIVALS, Arrivals
 from netfl.workloads.batching import Batching
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
-from netfl.workloads.crossing import Crossing, reckoned_bytes
+from netfl.workloads.crossing import Crossing, profile_as_sent, reckoned_bytes
 from netfl.workloads.failover import Failover
 from netfl.workloads.inference import profile_of, sent_input_bytes
 from netfl.workloads.serving import Serving
@@ -182,13 +182,11 @@ class Requests:
         What a codec saves that depends on the values is reckoned without, but for an input with codecs of its own, which are tried.
         """
         crossing, task = self.crossing, session.task
-        bare = task.profile
-        tried: dict[str, int] = {}
-        if self.inputs is not None and crossing.stated_bytes(bare.nodes[0]) is None:
+        tried: int | None = None
+        if self.inputs is not None and crossing.stated_bytes(task.profile.nodes[0]) is None:
             stream = session.world.streams.stream("lengths of inputs")
-            wanted = sent_input_bytes(task.dataset, profile_of(task.model, task.dataset), crossing, stream)
-            tried[bare.nodes[0].name] = session.store.force(wanted)
-        return bare.as_sent(lambda node: tried.get(node.name) or crossing.reckoned_bytes(node), self.input_decode_flop)
+            tried = session.store.force(sent_input_bytes(task.dataset, profile_of(task.model, task.dataset), crossing, stream))
+        return profile_as_sent(task.profile, crossing, tried, self.input_decode_flop)
 
     def lengths(self, session: Session) -> tuple[Callable[[int], int], int]:
         """What planners reckon with where a profile says nothing: wire bytes of a tensor of so many values, and of the result."""

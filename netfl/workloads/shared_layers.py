@@ -127,6 +127,9 @@ class _Answering:
         """See `Answering.placement`."""
         return self.settings.placement(self.session, cluster)
 
+    def preparation(self, cluster: Cluster) -> None:
+        """See `Answering.preparation`: the model's own parameters are sent."""
+
     def answers(self, cluster: Cluster, present: tuple[bool, ...]) -> Answers:
         """See `Answering.answers`; everybody must be present."""
         assert all(present)

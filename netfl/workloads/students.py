@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from netfl.codecs import Pipeline
+from netfl.compute import Work
 from netfl.errors import NetflError
 from netfl.learning import values
 from netfl.learning.data import Fraction
@@ -34,7 +35,7 @@ from netfl.workloads.cooperative_values import (
 from netfl.workloads.inference import Answers
 from netfl.workloads.session import Session
 
-__all__ = ["TRUNKS", "Students"]
+__all__ = ["TRUNKS", "Students", "placement_of"]
 
 TRUNKS = Family("models", {kind: path for kind, path in MODELS.builtin.items() if kind != "pruned"})
 """Models that can be a student: what a pruned one is, only its own server can say."""
@@ -99,7 +100,7 @@ class Students:
         team = StudentTeam(student=self.student, groups=groups, side=(height, width))
         for cluster in clusters:
             try:
-                check_memory(_placement(session, team, cluster, self.inputs == "everywhere"), cluster.tiers)
+                check_memory(placement_of(session, team, cluster, self.inputs == "everywhere"), cluster.tiers)
             except NetflError as error:
                 yield (), f"for '{cluster.source}': {error}"
 
@@ -108,7 +109,15 @@ class Students:
         return _Team(self, session, name, model, activations)
 
 
-def _placement(session: Session, team: StudentTeam, cluster: Cluster, has_inputs: bool) -> StagedPlacement:
+def placement_of(session: Session, team: StudentTeam, cluster: Cluster, has_inputs: bool) -> StagedPlacement:
+    """What each device of a cluster computes and sends for a team.
+
+    Args:
+        session: of the run.
+        team: one student a worker.
+        cluster: the devices.
+        has_inputs: whether every worker has the sample already.
+    """
     task = session.task
     profiles = [session.store.force(student_profile(team, place, task.dataset)) for place in range(len(team.groups))]
     width, classes, count = sum(map(len, team.groups)), task.facts.num_classes, len(team.groups)
@@ -168,9 +177,28 @@ class _Team:
     def placement(self, cluster: Cluster) -> StagedPlacement:
         """See `Answering.placement`."""
         team, _ = self.trained(len(cluster.workers))
-        placement = _placement(self.session, team, cluster, self.has_inputs)
+        placement = placement_of(self.session, team, cluster, self.has_inputs)
         check_memory(placement, cluster.tiers)
         return placement
+
+    def preparation(self, cluster: Cluster) -> Work:
+        """See `Answering.preparation`: the teacher looks at every sample in every epoch, and the students learn from it.
+
+        Memory moves as often, three times for students; teacher, students, their gradients and a batch's activations are held at once.
+        """
+        team, _ = self.trained(len(cluster.workers))
+        task, trainer = self.session.task, self.settings.trainer
+        students = [self.session.store.force(student_profile(team, place, task.dataset)) for place in range(len(team.groups))]
+        passes = [(task.profile, 1), *((profile, 3) for profile in students)]
+        samples = task.facts.num_train * trainer.epochs
+        return Work(
+            kind="training",
+            flop=samples * sum(times * profile.total_flop for profile, times in passes),
+            moved_bytes=samples * sum(times * node.moved_bytes for profile, times in passes for node in profile.nodes),
+            steps=trainer.steps(task.facts.num_train),
+            memory_bytes=sum(times * profile.parameter_bytes for profile, times in passes)
+            + 2 * trainer.batch_size * sum(4 * node.output_values for profile, _ in passes for node in profile.nodes),
+        )
 
     def answers(self, cluster: Cluster, present: tuple[bool, ...]) -> Answers:
         """See `Answering.answers`."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import simpy
 
 from netfl.compute import DeviceProfile, Job, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
+from netfl.network.outages import Timeline
 from netfl.network.timelines import Timelines
-from netfl.network.topology import Link, Route, Topology
+from netfl.network.topology import Hop, Link, Route, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
 from netfl.trace import Computation, DeviceLoad, DeviceUse, LinkLoad, LinkUse, Outage, RunEnd, Trace, Wait
@@ -96,14 +98,11 @@ class World:
         self.transport = transport
         self.streams = streams
         self.trace = trace
-        self._timelines = Timelines(Topology(()) if always_up else topology, streams)
-        self._supplies = {} if always_up else _supplies(self.env, topology, profiles, self._timelines)
-        fabric = Fabric(self.env, topology, self._timelines)
-        for name, supply in self._supplies.items():
-            self._timelines.put(name, supply)
-            fabric.follow(supply)
-        self._transport = transport.connect(self.env, fabric, topology, streams)
         self._profiles = {name: profiles[name] for name in topology.sites}
+        self._timelines = Timelines(Topology(()) if always_up else topology, streams, self._supply)
+        self._has_batteries = any(True for _ in self._timelines.with_batteries())
+        fabric = self._fabric = Fabric(self.env, topology, self._timelines)
+        self._transport = transport.connect(self.env, fabric, topology, streams)
         # Of the devices that have ever computed.
         self._processors: dict[str, Processor] = {}
         self._sendings: dict[int, Sending] = {}
@@ -176,8 +175,8 @@ class World:
 
     def next_change_s(self, device: str) -> float:
         """When a device next goes down or comes back; infinity if never. Of a device whose battery holds out: an instant before which it does not."""
-        supply = self._supplies.get(device)
-        return self._timelines.get(device).next_change_s(self.now) if supply is None else supply.earliest_change_s()
+        timeline = self._timelines.get(device)
+        return timeline.earliest_change_s() if isinstance(timeline, Supply) else timeline.next_change_s(self.now)
 
     def profile(self, device: str) -> DeviceProfile:
         """What a device can compute."""
@@ -211,7 +210,7 @@ class World:
         """When a site or link on a route next goes down or comes back; infinity if never. Of batteries, an instant before which they cannot decide
         anything: now, if one of them harvests more than its device draws at idle.
         """
-        if any(name in self._supplies and self._supplies[name].may_overflow for name in route.devices):
+        if any(supply.may_overflow for supply in self._supplies_of(route.devices)):
             return self.now
         links = [hop.link.name for hop in route.hops]
         changes = [self.next_change_s(name) for name in route.devices]
@@ -246,11 +245,11 @@ class World:
         _add(carried, (sent_bytes, sent_bytes, 0, 0) if delivered else (sent_bytes, 0, 0, sent_bytes))
         self._bytes_up[source] += sent_bytes
         self._bytes_down[destination] += sent_bytes if delivered else 0
-        for hop in route.hops if self._supplies else ():
+        for hop in route.hops if self._has_batteries else ():
             transmit_w, receive_w = _radio_powers(hop.link, hop.forward)
             for name, power_w in ((hop.source, transmit_w), (hop.destination, receive_w)):
-                if name in self._supplies:
-                    self._supplies[name].take(power_w * hop.air_s(sent_bytes))
+                for supply in self._supplies_of([name]):
+                    supply.take(power_w * hop.air_s(sent_bytes))
         self.trace.append(
             TransferRow(
                 transfer=self._sent, workload=message.workload, kind=message.kind, label=message.label, source=source,
@@ -268,9 +267,9 @@ class World:
     def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
         """Write down work that was rehearsed, as one row that ends now."""
         self._processor(device).book(busy_s, work.memory_bytes)
-        if device in self._supplies:
-            profile = self._profiles[device]
-            self._supplies[device].take((profile.busy_w - profile.idle_w) * busy_s)
+        profile = self._profiles[device]
+        for supply in self._supplies_of([device]):
+            supply.take((profile.busy_w - profile.idle_w) * busy_s)
         self.trace.append(
             Computation(
                 device=device, workload=workload, kind=work.kind, label=label, flop=work.flop,
@@ -296,12 +295,35 @@ class World:
     def _processor(self, device: str) -> Processor:
         processor = self._processors.get(device)
         if processor is None:
-            uptime, supply = self._timelines.get(device), self._supplies.get(device)
-            announce = None if supply is None else supply.computes
+            uptime = self._timelines.get(device)
+            announce = uptime.computes if isinstance(uptime, Supply) else None
             processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
-            if supply is not None:
-                supply.tell(processor.recheck)
+            if isinstance(uptime, Supply):
+                self._fabric.follow(uptime)
+                uptime.tell(processor.recheck)
         return processor
+
+    def _supply(self, name: str, outages: Timeline) -> Timeline:
+        """The availability of a device with a battery."""
+        battery, profile = self.topology.sites[name].battery, self._profiles[name]
+        assert battery is not None
+        radios_w = 0.0
+        for link in self.topology.links_at(name):
+            for forward, source, destination in ((True, link.a, link.b), (False, link.b, link.a)):
+                rates, rate_bps = (link.up_rates, link.up_bps) if forward else (link.down_rates, link.down_bps)
+                # Airtime is counted at the mean rate, which the rate of an instant may exceed.
+                share = link.duty_cycle * (1.0 if rates is None else max(1.0, rates.most_bps / rate_bps))
+                transmit_w, receive_w = _radio_powers(link, forward)
+                radios_w += (transmit_w if name == source else receive_w if name == destination else 0.0) * share
+        draw = Draw(profile.idle_w, profile.busy_w - profile.idle_w, (profile.busy_w + radios_w) * (1 + 1e-9))
+        return Supply(self.env, name, battery, draw, outages)
+
+    def _supplies_of(self, names: Sequence[str], glances: bool = False) -> list[Supply]:
+        """The batteries of those devices that have one."""
+        if not self._has_batteries:
+            return []
+        found = [self._timelines.glance(name) if glances else self._timelines.get(name) for name in names]
+        return [timeline for timeline in found if isinstance(timeline, Supply)]
 
     def _ended(self, sending: Sending) -> None:
         del self._sendings[sending.number]
@@ -351,12 +373,12 @@ class World:
         rows = [
             Outage(element=name, element_kind="device" if name in self.topology.sites else "link", start_s=start, end_s=end)
             for name in self._timelines.with_outages()
-            if name not in self._supplies
-            for start, end in self._timelines.down_intervals(name, self.now)
+            for start, end in self._timelines.glance(name).down_intervals(self.now)
         ]
         rows += [
             Outage(element=name, element_kind="device", start_s=start, end_s=end, reason=reason)
-            for name, supply in self._supplies.items()
+            for name in self._timelines.with_batteries()
+            for supply in self._supplies_of([name], glances=True)
             for start, end, reason in supply.downtimes(self.now)
         ]
         for row in sorted(rows, key=lambda row: (row.start_s, row.element)):
@@ -365,15 +387,25 @@ class World:
     def _record_links(self) -> dict[str, list[float]]:
         """Write the use of every link; joules per device spent sending and receiving."""
         carried, air_s = self._carried, self._air_s
-        for (route, workload, kind), moved in self._carried_on.items():
+        # A route's hops are the topology's own, one object each: what they carried is added up by these.
+        books: defaultdict[tuple[str, str], dict[Hop, list[Any]]] = defaultdict(dict)
+        for (route, workload, kind), (sent, delivered, wasted, in_flight) in self._carried_on.items():
+            on_hop = books[workload, kind]
             for hop in route.hops:
+                book = on_hop.get(hop)
+                if book is None:
+                    key = (hop.link.name, hop.forward, workload, kind)
+                    book = on_hop[hop] = [*carried.get(key, (0, 0, 0, 0)), air_s.get(key, 0.0)]
+                book[0] += sent
+                book[1] += delivered
+                book[2] += wasted
+                book[3] += in_flight
+                book[4] += hop.air_s(sent)
+        for (workload, kind), on_hop in books.items():
+            for hop, (*moved, on_air_s) in on_hop.items():
                 key = (hop.link.name, hop.forward, workload, kind)
-                found = carried.get(key)
-                if found is None:
-                    carried[key] = moved.copy()
-                else:
-                    _add(found, moved)
-                air_s[key] = air_s.get(key, 0.0) + hop.air_s(moved[0])
+                carried[key] = moved
+                air_s[key] = on_air_s
         self._carried_on.clear()
         spent: dict[str, list[float]] = {}
         rows = []
@@ -412,7 +444,7 @@ class World:
             profile, processor = self._profiles[name], self._processors.get(name)
             busy_s, peak_bytes = (0.0, 0) if processor is None else (processor.busy_s(), processor.peak_memory_bytes)
             transmit_j, receive_j = radio_j.get(name, nothing)
-            lived_s = now - self._supplies[name].empty_s() if name in self._supplies else now
+            lived_s = now - sum(supply.empty_s() for supply in self._supplies_of([name], glances=True)) if self._has_batteries else now
             stored = self._storage_bytes.get(name)
             storage_bytes = sum(stored.values()) if stored else 0
             # The fields of a `DeviceUse`, in their order.
@@ -434,26 +466,3 @@ def _add(carried: list[int], moved: Sequence[int]) -> None:
 def _radio_powers(link: Link, forward: bool) -> tuple[float, float]:
     """Of the radios that send and that receive in a direction of a link."""
     return (link.transmit_w, link.b_receive_w) if forward else (link.b_transmit_w, link.receive_w)
-
-
-def _supplies(env: simpy.Environment, topology: Topology, profiles: Mapping[str, DeviceProfile], timelines: Timelines) -> dict[str, Supply]:
-    """The availability of every device with a battery."""
-    batteries = {name: site.battery for name, site in topology.sites.items() if site.battery is not None}
-    if not batteries:
-        return {}
-    radios_w: defaultdict[str, float] = defaultdict(float)
-    for link in topology.links.values():
-        for forward, source, destination in ((True, link.a, link.b), (False, link.b, link.a)):
-            rates, rate_bps = (link.up_rates, link.up_bps) if forward else (link.down_rates, link.down_bps)
-            # Airtime is counted at the mean rate, which the rate of an instant may exceed.
-            share = link.duty_cycle * (1.0 if rates is None else max(1.0, rates.most_bps / rate_bps))
-            transmit_w, receive_w = _radio_powers(link, forward)
-            radios_w[source] += transmit_w * share
-            radios_w[destination] += receive_w * share
-    supplies = {}
-    for name, battery in batteries.items():
-        profile = profiles[name]
-        most_w = (profile.busy_w + radios_w[name]) * (1 + 1e-9)
-        draw = Draw(profile.idle_w, profile.busy_w - profile.idle_w, most_w)
-        supplies[name] = Supply(env, name, battery, draw, timelines.get(name))
-    return supplies

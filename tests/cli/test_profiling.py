@@ -20,7 +20,7 @@ def test_a_kind_its_settings_and_a_device() -> None:
     assert done.exit_code == 0, done.stderr
     assert "made by torch.export" in done.stdout
     # 2 * 64 * 16 operations at 20 MFLOP/s: 102.4 us; parameters (64 + 1) * 16 * 4 B.
-    row = next(line for line in done.stdout.splitlines() if line.startswith("_1 "))
+    row = next(line for line in done.stdout.splitlines() if line.startswith("2  _1 "))
     assert "2,048" in row and "4.16 kB" in row and "102 us" in row
 
 

@@ -34,6 +34,11 @@ def test_report_goes_into_the_folder_or_where_it_is_told(folder: Path, tmp_path:
     done = command("report", folder, "-o", tmp_path / "page.html")
     assert done.output.startswith(str(tmp_path / "page.html"))
     assert (tmp_path / "page.html").read_bytes() == (folder / "report.html").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    done = command("report", folder, "-o", tmp_path / "page.html", "--png")
+    names = {Path(line).name for line in done.output.splitlines()[1:]}
+    assert names >= {"topology.png", "accuracy.png", "bytes_by_link.png"}
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
 
 
 @pytest.mark.parametrize("form", ["chrome-trace", "csv", "tensorboard"])
@@ -101,6 +106,7 @@ def test_a_sweep_named_by_its_own_file(folder: Path, tmp_path: Path) -> None:
     assert "<h1>study</h1>" in page
     assert "netfl sweep file.yaml" in page
     assert "1 of 2 runs have not finished" in page
+    assert command("report", tmp_path, "--png").output.splitlines()[1:] == [str(tmp_path / "points.png")]
     (tmp_path / "points" / "abc" / "metrics.json").write_text("{}")
     done = command("report", tmp_path)
     assert (done.exit_code, "none of the 2 runs" in done.stderr) == (1, True)

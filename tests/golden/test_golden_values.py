@@ -95,7 +95,7 @@ def figures(name: str, value: Any) -> list[float]:
     if name == "infer":
         return [int(value.correct.sum()), int(value.payload_bytes.sum())]
     if name == "dataset_facts":
-        return [*value.sample_shape, value.num_classes, value.num_test]
+        return [*value.sample_shape, value.num_classes, value.num_test, value.num_train]
     if name in ("shard_samples", "served_bytes", "losses"):
         return list(value)
     if name in ("payload_bytes", "sent_input_bytes"):
@@ -115,7 +115,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("training_loss", 2): [2.123234, 4.606203, 1.916071],
     ("encode", 2): [163.0, 666.0, 6.822563, 1.113186],
     ("decode", 1): [666.0, 5.69797, 1.478066],
-    ("dataset_facts", 1): [1.0, 8.0, 8.0, 10.0, 359.0],
+    ("dataset_facts", 2): [1.0, 8.0, 8.0, 10.0, 359.0, 1438.0],
     ("shard_samples", 1): [290.0, 251.0, 275.0, 194.0, 153.0, 275.0],
     ("payload_bytes", 1): [163.0],
     ("residual", 1): [666.0, 6.822563, 1.113186],

@@ -24,7 +24,7 @@ TEACHING = Distilled(
     lessons=Dreams(dreaming=Dreaming(number=600, steps=60)),
     trainer=Sgd(learning_rate=0.02, epochs=50, batch_size=32),
 )
-FACTS = values.DatasetFacts((1, 8, 8), 10, 359)
+FACTS = values.DatasetFacts((1, 8, 8), 10, 359, 1438)
 
 
 def generator() -> np.random.Generator:

@@ -71,7 +71,7 @@ def with_torch(trainer: Sgd | Adam | AdamW, model: Model, job: FitJob) -> np.nda
             module.parameters(), trainer.learning_rate, weight_decay=trainer.weight_decay, **momentum
         )
     else:
-        kind: Any = torch.optim.Adam if isinstance(trainer, Adam) else torch.optim.AdamW
+        kind: Any = torch.optim.AdamW if isinstance(trainer, AdamW) else torch.optim.Adam
         betas = (trainer.beta1, trainer.beta2)
         optimizer = kind(module.parameters(), trainer.learning_rate, betas, trainer.epsilon, trainer.weight_decay)
     steps = trainer.steps(len(job.labels))

@@ -118,9 +118,9 @@ def test_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = jobs_of(Mlp(), SHAPE)
     task = (Sgd(learning_rate=0.1, epochs=2), Mlp(), SHAPE, 10)
     started = []
-    monkeypatch.setattr(workers, "_POOL", workers._Pool())
-    monkeypatch.setattr(workers._Pool, "_warm", lambda self: setattr(self, "_is_warm", True))
-    monkeypatch.setattr(workers._Pool, "_start", lambda self, number: started.append(number))
+    monkeypatch.setattr(workers, "_POOL", workers.Processes())
+    monkeypatch.setattr(workers.Processes, "_warm", lambda self: setattr(self, "_is_warm", True))
+    monkeypatch.setattr(workers.Processes, "_start", lambda self, number: started.append(number))
     monkeypatch.setenv("NETFL_WORKERS", "3")
     assert workers._workers_for(*task, jobs) == 1
     assert workers._POOL.work == 0  # too little to share at any time

@@ -54,7 +54,7 @@ def outages(world: World) -> list[Any]:
 
 def empty_s(world: World) -> float:
     """When a's battery first ran empty."""
-    return world._supplies["a"]._starts[0]
+    return world._timelines.get("a")._starts[0]
 
 
 def at(world: World, seconds: float, what: Any) -> None:
@@ -66,12 +66,11 @@ def near(seconds: float) -> Any:
 
 
 def test_idle_only() -> None:
-    # 20 J at 1 W: 20 s. Nothing else is left to happen then.
+    # 20 J at 1 W: 20 s. Nothing has to happen for that.
     world = make(Battery(capacity=20.0))
     world.env.run(19.999)
     assert world.is_up("a")
-    world.env.run()
-    assert world.now == near(20.0)
+    world.env.run(20.001)
     assert not world.is_up("a")
     assert world.next_change_s("a") == math.inf
     world.env.run(50.0)
@@ -83,7 +82,8 @@ def test_idle_only() -> None:
 
 def test_part_of_the_capacity_at_time_0() -> None:
     world = make(Battery(capacity=20.0, initial=0.25))
-    world.env.run()
+    world.env.run(10.0)
+    assert not world.is_up("a")
     assert empty_s(world) == near(5.0)
 
 
@@ -265,16 +265,36 @@ def test_devices_without_a_battery_and_idle_ones_cost_nothing() -> None:
     world = make(None)
     assert world.env.peek() == math.inf
     world = make(Battery(capacity=1e6))
-    # One timer.
-    world.env.step()
     assert world.env.peek() == math.inf
+    # Asked for, it is there, and still without a timer; with work, or a flow, it has one.
+    assert world.is_up("a")
+    assert world.env.peek() == math.inf
+    world.compute("a", Work(kind="inference", flop=0), workload="w")
+    assert world.env.peek() < math.inf
+
+
+@pytest.mark.parametrize(
+    "battery", [Battery(capacity=20.0), Battery(capacity=9.0, initial=0.4, harvest=0.7, restart=0.3), Battery(capacity=9.0, harvest=2.0)]
+)
+def test_what_nobody_asked_about_is_what_a_timer_would_have_told(battery: Battery) -> None:
+    # A message from the server over b's link touches nothing of a; one of no bytes to a, at time 0, sets its timer.
+    told = []
+    for first in ("b", "a"):
+        world = make(battery)
+        world.send("server", first, message(0))
+        at(world, 61.0, lambda world=world: world.send("a", "server", message(1_000_000)))
+        world.env.run(200.0)
+        world.finish("done")
+        told.append([(row[0], near(row[1]), near(row[2]), row[3]) for row in outages(world)])
+    assert told[0] == [(row[0], row[1].expected, row[2].expected, row[3]) for row in told[1]]
+    assert len(told[0]) == (0 if battery.harvest > 1 else 1 if not battery.harvest else len(told[0]))
 
 
 def test_checks_are_few_while_much_is_left() -> None:
     # 300 transfers of b change a's rate 600 times. 5 kJ at 1 W idle; a's own transfer of 100 MB takes its 200 J of radio in any case.
     world = make(Battery(capacity=5_000.0))
     looks = 0
-    supply = world._supplies["a"]
+    supply = world._timelines.get("a")
     look = supply.look
 
     def counted() -> None:
@@ -327,7 +347,7 @@ def test_no_more_is_spent_than_there_was(seed: int) -> None:
         at(world, draw.uniform(0, 80), lambda work=work: world.compute("a", work, workload="w"))
     end_s = 90.0
     # An independent integration in steps of 1 ms, from rates and the processor's state.
-    supply, step_s = world._supplies["a"], 1e-3
+    supply, step_s = world._timelines.get("a"), 1e-3
     charge_j, worst_j = battery.capacity * battery.initial, 0.0
     was_up = True
     for number in range(1, round(end_s / step_s)):

@@ -16,6 +16,7 @@ from netfl.placement.planners.chain import Chain
 from netfl.placement.planners.milp import Milp
 from netfl.placement.planners.mincut import MinCut
 from netfl.placement.planners.proportional import MemoryProportional
+from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
 
 
@@ -31,6 +32,9 @@ from netfl.placement.planners.simulate import Simulate
         Milp(),
         Milp(objective="throughput"),
         Simulate(),
+        Chain(objective="throughput"),
+        Chain(objective="energy"),
+        Route(replicas=(("t0", "all"),)),
     ],
     ids=repr,
 )
@@ -65,6 +69,20 @@ def fail(_: Placement) -> object:
 def test_the_check_sees_what_is_wrong(spoil: Any, says: str) -> None:
     with pytest.raises(AssertionError, match=says):
         check_planner(Wrong(spoil), cases=16)
+
+
+@dataclass(frozen=True)
+class Deaf:
+    """The chain's placement of a model whose outputs are all as long as the codec says."""
+
+    def plan(self, profile: Profile, path: Path, encoded_bytes: Callable[[int], int], result_bytes: int) -> Placement:
+        bare = replace(profile, nodes=tuple(replace(node, wire_bytes=None, decode_flop=0.0) for node in profile.nodes))
+        return Chain().plan(bare, path, encoded_bytes, result_bytes)
+
+
+def test_the_check_sees_who_does_not_look_at_what_is_sent() -> None:
+    with pytest.raises(AssertionError, match="the estimate must be what the placement takes"):
+        check_planner(Deaf(), cases=16)
 
 
 def test_candidates_of_simulate_are_scored_by_what_is_given() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from netfl.network.topology import Link, Site, Topology
-from netfl.report.page import SweptRun, Told, run_page, sweep_page
+from netfl.report.page import SweptRun, Told, draw_sweep, run_page, sweep_page
 from netfl.report.page.flow import Slices, busy_shares, moved_bytes, slices_for, sparse, spread
 from netfl.report.page.markup import amount, data_block, document, element, table
 from netfl.report.page.phases import PHASES, timeline
@@ -223,6 +225,31 @@ def swept(rate: str, replicate: int, time_s: float | None, total: int) -> SweptR
     return SweptRun(settings={"rate": rate}, label="", replicate=replicate, folder="x", metrics=metrics)
 
 
+def test_points_of_one_label_are_told_apart_and_what_a_point_leaves_alone_is_a_value() -> None:
+    runs = [
+        SweptRun(settings={"a.rate": rate, **more}, label=label, replicate=0, folder="x", metrics=swept(rate, 0, 4.0, 100).metrics)
+        for rate in ("1 Mbit/s", "9 Mbit/s")
+        for label, more in (("plain", {}), ("small", {"uplink": "quantize bits 8"}))
+    ]
+    data = data_of(sweep_page("study", runs, {}))
+    assert [point["name"] for point in data["points"]] == [
+        "plain, rate = 1 Mbit/s", "small, rate = 1 Mbit/s", "plain, rate = 9 Mbit/s", "small, rate = 9 Mbit/s",
+    ]  # fmt: skip
+    assert data["keys"][1] == {"name": "uplink", "values": ["as in the scenario", "quantize bits 8"]}
+    assert [point["at"] for point in data["points"]] == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_a_sweep_is_drawn_for_where_a_page_cannot_go(tmp_path: Path) -> None:
+    runs = [swept("10 Mbit/s", 0, 4.0, 100), swept("10 Mbit/s", 1, 6.0, 300), swept("2 Mbit/s", 0, None, 50)]
+    assert draw_sweep(runs, tmp_path / "points.png")
+    png = (tmp_path / "points.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert base64.b64encode(png).decode() in sweep_page("study", runs, {}, [("all points", png)])
+    unfinished = SweptRun(settings={"rate": "2 Mbit/s"}, label="", replicate=2, folder="y", metrics=None)
+    assert not draw_sweep([unfinished], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_points_of_a_sweep_are_means_over_replicates() -> None:
     runs = [swept("10 Mbit/s", 0, 4.0, 100), swept("10 Mbit/s", 1, 6.0, 300), swept("2 Mbit/s", 0, 8.0, 50), swept("2 Mbit/s", 1, None, 50)]
     assert [figure.name for figure in figures_of(runs)] == [
@@ -238,3 +265,6 @@ def test_points_of_a_sweep_are_means_over_replicates() -> None:
     assert fast["numbers"] == [[1, 1, 1], [5, 4, 6], [0.9, 0.9, 0.9], [200, 100, 300], [5, 5, 5]]
     assert slow["numbers"][1] is None
     assert "1 of 5 runs have not finished" in page
+    # t(0.975, 1) = 12.706; two values 2 apart: s = sqrt(2), half the interval 12.706 * sqrt(2) / sqrt(2).
+    assert '± <data value="12.706' in page
+    assert "12.7 s" in page

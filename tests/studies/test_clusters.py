@@ -75,6 +75,52 @@ def test_slurm_is_submitted_to_and_left(file: Path, tmp_path: Path) -> None:
     assert digests(tmp_path / "one") == digests(folder)
 
 
+def run(tmp_path: Path, name: str, *options: str, **environment: str) -> Any:
+    """A run from a cold store, in a process of its own; what it prints as JSON."""
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(training_only(training__rounds=2, training__clients_per_round=4), sort_keys=False))
+    command = [sys.executable, "-m", "netfl", "run", str(file), "-o", str(tmp_path / name), "--json", "-q", *options]
+    paths = {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "NETFL_STORE": str(tmp_path / f"store-{name}")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | paths | environment)
+    return json.loads(done.stdout) | {"code": done.returncode}
+
+
+def log_of(tmp_path: Path, name: str) -> str:
+    return (tmp_path / name / "log.txt").read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
+def test_batches_of_a_run_train_on_ray(tmp_path: Path) -> None:
+    here, there = run(tmp_path, "here", "--executor", "serial"), run(tmp_path, "there", "--executor", "ray", "-j", "2")
+    assert there["success"], there
+    assert there["metrics"]["trace_digest"] == here["metrics"]["trace_digest"]
+    assert there["metrics"]["work"] == here["metrics"]["work"] == {"trained_clients": 8, "reused_clients": 0, "speculated_clients": 0}
+    assert "WARNING" not in log_of(tmp_path, "there")  # which would say that shares trained here after all
+
+
+@pytest.mark.slurm
+@pytest.mark.skipif(bool(missing()), reason=f"no Slurm of one node without {', '.join(missing())}")
+def test_batches_of_a_run_train_in_slurm_jobs(tmp_path: Path) -> None:
+    here = run(tmp_path, "here", "--executor", "serial")
+    with one_node_slurm(tmp_path / "slurm") as environment:
+        variables = {key: environment[key] for key in ("SLURM_CONF", "PATH")}
+        there = run(tmp_path, "there", "--executor", "slurm", "-j", "2", **variables)
+        assert there["success"], there
+        assert there["metrics"]["trace_digest"] == here["metrics"]["trace_digest"]
+        assert "WARNING" not in log_of(tmp_path, "there")
+        assert list((tmp_path / "store-there" / "batches").iterdir()) == []
+        refused = run(tmp_path, "refused", "--executor", "slurm", "--slurm", "--partition=none", **variables)
+        assert refused["code"] == 1
+        assert "sbatch refused" in refused["error"]["message"]
+
+
+def test_a_run_says_what_is_not_installed(tmp_path: Path) -> None:
+    none = run(tmp_path, "none", "--executor", "slurm", PATH=str(Path(sys.executable).parent))
+    assert (none["code"], none["success"]) == (4, False)
+    assert "there is no `sbatch`" in none["error"]["message"]
+
+
 def test_what_is_not_installed_is_said(file: Path, tmp_path: Path) -> None:
     """Exit code 4 and what to do."""
     none = sweep(file, tmp_path / "s", "--executor", "slurm", PATH=str(Path(sys.executable).parent))

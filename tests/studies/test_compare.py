@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from netfl.cli.commands import cli
 from netfl.errors import ScenarioError
+from netfl.report.estimates import estimate
 from netfl.scenario import load, to_yaml
 from netfl.studies.compare import compare
-from netfl.studies.estimates import estimate
 from tests.workloads.small import training_only
 
 

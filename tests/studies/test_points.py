@@ -117,6 +117,16 @@ def test_parameters_of_a_generator(tmp_path: Path) -> None:
     assert [len(load(point.scenario).built.topology.links) for point in made.points] == [3, 3, 5, 5]
 
 
+def test_lists_of_points_multiply_and_their_labels_stand_side_by_side() -> None:
+    lists = {
+        "training": [{"label": "short"}, {"label": "long", "workloads.training.rounds": 9}],
+        "place": [{"label": "here"}, {"label": "there", "seed": 6}],
+    }
+    made = plan(training_only(sweep={"point_lists": lists}))
+    assert [point.label for point in made.points] == ["short, here", "short, there", "long, here", "long, there"]
+    assert [(point.scenario.workloads["training"].rounds, point.scenario.seed) for point in made.points] == [(3, 5), (3, 6), (9, 5), (9, 6)]
+
+
 def test_the_constraint_leaves_points_out() -> None:
     sweep = {"grid": {"workloads.training.rounds": [1, 2, 3], "topology.links.trunk.rate": ["1 Mbit/s", "9 Mbit/s"]}}
     scenario = training_only(sweep={**sweep, "constraint": "rounds == 1 or topology.links.trunk.rate > 5 Mbit/s"})
@@ -142,6 +152,8 @@ def test_the_constraint_leaves_points_out() -> None:
         ({"grid": {"seed": [1]}, "zip": {"seed": [1]}}, "stands in `grid` too"),
         ({"replicates": 0}, "at least 1"),
         ({"gird": {}}, "did you mean 'grid'?"),
+        ({"point_lists": {"a": []}}, "sweep.point_lists.a: expected at least one entry"),
+        ({"point_lists": {"a": [{"seed": 1}], "b": [{"seed": 2}]}}, "'seed' stands in `point_lists.a` too"),
         ({"grid": {"workloads.training.rounds": [1, "many"]}}, "expected a whole number"),
         ({"constraint": "1 +"}, "expected a value, got the end"),
         ({"grid": {"seed": list(range(400)), "workloads.training.rounds": list(range(400))}}, "160,000 points"),

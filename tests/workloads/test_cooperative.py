@@ -9,10 +9,13 @@ import pytest
 
 from netfl import run
 from netfl.errors import ScenarioError
+from netfl.learning.students import StudentTeam
 from netfl.placement.stages import estimate_stages
 from netfl.scenario import load
 from netfl.scenario.build import prepare
 from netfl.store import Store
+from netfl.workloads.shared_layers import FilterSplit
+from netfl.workloads.students import placement_of as students_placement
 from tests.workloads.small import small
 
 STORE = Store()
@@ -179,6 +182,25 @@ def test_rows_are_in_proportion_to_speed() -> None:
     assert answering.placement(cluster).described == "node-1:rows 0-7+join gateway:rows 1-8"
 
 
+def test_students_answer_more_than_ten_times_as_fast_as_split_filters() -> None:
+    """In scenarios/nonn.yaml: two nodes 20 ms and 1 Mbit/s apart. Nothing is trained for that: every student gets half of the filters."""
+    scenarios = Path(__file__).parents[2] / "scenarios"
+    bench = prepare(load(scenarios / "nonn.yaml"), STORE)
+    session, workload = bench.session(None), bench.loaded.scenario.workloads["serving"]
+    cluster = workload.clusters(session)[0]
+    team = StudentTeam(student=workload.placement.student, groups=(tuple(range(64)), tuple(range(64, 128))), side=(2, 2))
+    students, filters = students_placement(session, team, cluster, False), FilterSplit().placement(session, cluster)
+    took = [estimate_stages(placement, cluster.tiers, cluster.ways, lambda count: 4 * count + 4, 44) for placement in (students, filters)]
+    assert took[1].at_least_s > 10 * took[0].at_most_s
+    assert filters.sent_bytes(lambda count: 4 * count + 4) > 250 * students.sent_bytes(lambda count: 4 * count + 4)
+    # A twentieth of the network's operations and of its parameters, on each node.
+    profile = session.task.profile
+    for device in ("node-1", "node-2"):
+        flop = sum(share.flop for stage in students.stages for share in stage.shares if share.device == device)
+        assert 20 * flop < profile.total_flop
+        assert 20 * dict(students.parameter_bytes)[device] < profile.parameter_bytes
+
+
 def test_codecs_work_on_what_crosses() -> None:
     for placement in (STUDENTS, {"kind": "filter_split"}, {"kind": "tiles"}):
         codec = [{"kind": "quantize", "bits": 8}]
@@ -203,7 +225,15 @@ def test_the_model_that_a_training_ended_with_is_shared_and_its_way_to_the_devic
     _, answering, cluster = session_of(scenario(STUDENTS if kind == "students" else {"kind": kind}))
     if kind == "filter_split":  # students' groups, and so their lengths, depend on what was trained
         assert [row[2] for row in sent] == [count + 4 for _, count in answering.placement(cluster).parameter_bytes]
-    assert {row[3] for row in sent} == {ended_s}
+    prepared = rows(tmp_path / "out", "SELECT device, start_s, end_s, flop FROM computations WHERE label = 'preparation'")
+    if kind == "students":
+        # Two epochs over 300 samples: the teacher looks once a sample, the two students look and learn, three times their forward pass.
+        ((device, start_s, _, flop),) = prepared
+        assert (device, start_s) == ("cloud", ended_s)
+        teacher = prepare(load(found), STORE).session(None).task.profile.total_flop
+        students = rows(tmp_path / "out", "SELECT max(flop) FROM computations WHERE kind = 'inference' GROUP BY device")
+        assert flop == pytest.approx(2 * 300 * (teacher + 3 * sum(flop for (flop,) in students)), rel=1e-12)
+    assert {row[3] for row in sent} == {prepared[0][2] if prepared else ended_s}
     answered = rows(tmp_path / "out", "SELECT version, outcome, arrival_s FROM requests")
     assert [row[:2] for row in answered] == [(2, "answered")] * 4
     assert min(row[2] for row in answered) > max(row[4] for row in sent)

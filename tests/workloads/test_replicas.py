@@ -68,6 +68,18 @@ def test_the_nearest_whole_copy_is_taken_and_place_shows_the_chain(tmp_path: Pat
     assert "route" not in found
 
 
+def test_a_replica_out_of_reach_is_a_row_of_the_comparison(tmp_path: Path) -> None:
+    scenario = replicated({"edge-a": "all", "far": "all"})
+    scenario["topology"]["devices"]["far"] = {"profile": "mini-pc"}
+    path = tmp_path / "replicas.yaml"
+    path.write_text(yaml.safe_dump(scenario, sort_keys=False))
+    done = CliRunner().invoke(cli, ["place", str(path), "--json"])
+    assert done.exit_code == 0, done.stderr
+    rows = {each["planner"]: each for each in json.loads(done.stdout)["groups"][0]["planners"]}
+    assert "replica 'far' cannot be reached from 'node-1'" in rows["scenario: route"]["error"]
+    assert rows["milp"]["error"] is None
+
+
 def test_new_models_are_sent_to_the_replicas_in_use(tmp_path: Path) -> None:
     from tests.workloads.small import small
 

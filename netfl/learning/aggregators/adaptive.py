@@ -72,7 +72,28 @@ class FedAdagrad(Aggregator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedAdam(Aggregator):
+class _SquareMean(Aggregator):
+    """A rule that divides by the root of a running mean of squares; subclasses say how that mean moves."""
+
+    learning_rate: Positive = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.99
+    tau: Positive = 1e-3
+
+    def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
+        """See `Aggregator`."""
+        mean, second = _memory(state, model, self.tau)
+        update = _mean(model, contributions)
+        second = self._next(second, update**2)
+        return _moved(model, self.beta1 * mean + (1 - self.beta1) * update, second, self.learning_rate, self.tau)
+
+    def _next(self, second: Wide, square: Wide) -> Wide:
+        """The mean of squares after one more."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedAdam(_SquareMean):
     """Adam at the server (Reddi et al., ICLR 2021).
 
     Args:
@@ -82,21 +103,12 @@ class FedAdam(Aggregator):
         tau: added to the root of the mean of squared updates; that mean begins at its square.
     """
 
-    learning_rate: Positive = 0.1
-    beta1: Share = 0.9
-    beta2: Share = 0.99
-    tau: Positive = 1e-3
-
-    def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
-        """See `Aggregator`."""
-        mean, second = _memory(state, model, self.tau)
-        update = _mean(model, contributions)
-        second = self.beta2 * second + (1 - self.beta2) * update**2
-        return _moved(model, self.beta1 * mean + (1 - self.beta1) * update, second, self.learning_rate, self.tau)
+    def _next(self, second: Wide, square: Wide) -> Wide:
+        return self.beta2 * second + (1 - self.beta2) * square
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedYogi(Aggregator):
+class FedYogi(_SquareMean):
     """Yogi at the server: as Adam, but the mean of squares moves by steps of bounded length (Reddi et al., ICLR 2021).
 
     Args:
@@ -106,18 +118,8 @@ class FedYogi(Aggregator):
         tau: added to the root of the mean of squared updates; that mean begins at its square.
     """
 
-    learning_rate: Positive = 0.1
-    beta1: Share = 0.9
-    beta2: Share = 0.99
-    tau: Positive = 1e-3
-
-    def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
-        """See `Aggregator`."""
-        mean, second = _memory(state, model, self.tau)
-        update = _mean(model, contributions)
-        square = update**2
-        second = second - (1 - self.beta2) * square * np.sign(second - square)
-        return _moved(model, self.beta1 * mean + (1 - self.beta1) * update, second, self.learning_rate, self.tau)
+    def _next(self, second: Wide, square: Wide) -> Wide:
+        return second - (1 - self.beta2) * square * np.sign(second - square)
 
 
 def _mean(model: Vector, contributions: Contributions) -> Wide:

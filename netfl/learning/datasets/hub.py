@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from netfl.errors import DataError, MissingExtraError
 from netfl.learning.data import Count, Dataset, Fraction
-from netfl.learning.datasets.files import MOST_BYTES, file_at, hash_of
-from netfl.learning.datasets.tables import Table, column_place, table_dataset
+from netfl.learning.datasets.files import MOST_BYTES
+from netfl.learning.datasets.tables import Table, TableFile, column_place, table_dataset
 from netfl.randomness import Stream
 
 __all__ = ["HuggingFace", "Parquet"]
@@ -23,7 +23,7 @@ _INSTALL = "pip install 'netfl-sim[hf]'"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parquet:
+class Parquet(TableFile):
     """A Parquet file: a column of labels, the others numbers or lists of one length. Needs the extra `hf`.
 
     Args:
@@ -37,36 +37,6 @@ class Parquet:
         limit: use the first so many training rows only.
         test_limit: use the first so many test rows only.
     """
-
-    path: str
-    label: str
-    features: tuple[str, ...] = ()
-    group: str | None = None
-    test_path: str | None = None
-    standardise: bool = False
-    test_fraction: Fraction = 0.2
-    limit: Count | None = None
-    test_limit: Count | None = None
-
-    def identity(self) -> str:
-        """SHA-256 of the files."""
-        return hash_of((str(place), path) for place, path in enumerate(self._files()))
-
-    def load(self, stream: Stream) -> Dataset:
-        """The rows; see `DataSource.load`."""
-        train, *test = (self._read(path) for path in self._files())
-        return table_dataset(
-            train,
-            test[0] if test else None,
-            test_fraction=self.test_fraction,
-            standardise=self.standardise,
-            limit=self.limit,
-            test_limit=self.test_limit,
-            stream=stream,
-        )
-
-    def _files(self) -> list[Path]:
-        return [file_at(path) for path in (self.path, self.test_path) if path is not None]
 
     def _read(self, path: Path) -> Table:
         try:

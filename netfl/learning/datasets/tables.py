@@ -18,7 +18,7 @@ from netfl.learning.datasets.files import MOST_BYTES, file_at, hash_of, text_lin
 from netfl.parts import nearest
 from netfl.randomness import Stream
 
-__all__ = ["Csv", "Npz", "Table", "table_dataset"]
+__all__ = ["Csv", "Npz", "Table", "TableFile", "column_place", "table_dataset"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -106,40 +106,19 @@ def column_place(name: str, header: Sequence[str], where: str) -> int:
     return header.index(name)
 
 
-# --- CSV --------------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
-class Csv:
-    """A CSV file whose first line names the columns: one with labels, the others numbers.
-
-    Args:
-        path: the file, packed with gzip or not; relative to the scenario's file.
-        label: the column of labels, numbers or texts.
-        features: the columns of numbers, in this order; all but label and group when empty.
-        group: a column that says whose each row is: a natural client.
-        test_path: a second file with the same columns, to test on; without it, rows are drawn.
-        delimiter: between columns.
-        standardise: scale each feature by the training rows' mean and standard deviation.
-        test_fraction: share kept for testing without `test_path`, rounded to whole rows, at least one.
-        limit: use the first so many training rows only.
-        test_limit: use the first so many test rows only.
-    """
+class TableFile:
+    """A file of rows with named columns; subclasses read it."""
 
     path: str
     label: str
     features: tuple[str, ...] = ()
     group: str | None = None
     test_path: str | None = None
-    delimiter: str = ","
     standardise: bool = False
     test_fraction: Fraction = 0.2
     limit: Count | None = None
     test_limit: Count | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
-            raise ValueError(f"delimiter: expected one character, got {self.delimiter!r}")
 
     def identity(self) -> str:
         """SHA-256 of the files."""
@@ -163,6 +142,36 @@ class Csv:
 
     def _files(self) -> list[Path]:
         return [file_at(path) for path in (self.path, self.test_path) if path is not None]
+
+    def _read(self, path: Path) -> Table:
+        raise NotImplementedError
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv(TableFile):
+    """A CSV file whose first line names the columns: one with labels, the others numbers.
+
+    Args:
+        path: the file, packed with gzip or not; relative to the scenario's file.
+        label: the column of labels, numbers or texts.
+        features: the columns of numbers, in this order; all but label and group when empty.
+        group: a column that says whose each row is: a natural client.
+        test_path: a second file with the same columns, to test on; without it, rows are drawn.
+        delimiter: between columns.
+        standardise: scale each feature by the training rows' mean and standard deviation.
+        test_fraction: share kept for testing without `test_path`, rounded to whole rows, at least one.
+        limit: use the first so many training rows only.
+        test_limit: use the first so many test rows only.
+    """
+
+    delimiter: str = ","
+
+    def __post_init__(self) -> None:
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter: expected one character, got {self.delimiter!r}")
 
     def _read(self, path: Path) -> Table:
         reader = csv.reader((line + "\n" for line in text_lines(path)), delimiter=self.delimiter, strict=True)

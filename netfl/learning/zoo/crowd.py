@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import annotated_types
+
+from netfl.learning.models import Mlp
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +19,7 @@ Positive = Annotated[int, annotated_types.Ge(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceNetMlp:
+class SliceNetMlp(Mlp):
     """The Crowdlearning paper's perceptron: 784-400-200-100-10 on MNIST, 1,494 nodes and 414,600 weights.
 
     With biases and without the paper's batch normalisation, whose running means a vector of parameters has no place for.
@@ -28,16 +29,6 @@ class SliceNetMlp:
     """
 
     hidden: Annotated[tuple[Positive, ...], annotated_types.MinLen(1)] = (400, 200, 100)
-
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
-        """A new module; see `Model.build`."""
-        from torch import nn
-
-        widths = [math.prod(sample_shape), *self.hidden]
-        layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        return nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ class Planner(Protocol):
         """The placement of a profile on a path.
 
         Args:
-            profile: the model's nodes.
+            profile: the model's nodes, and what each output is on a wire where that is known; `netfl.placement.plan.wire_bytes` reads it.
             path: the devices that may run them, the asking one first.
-            encoded_bytes: wire bytes of one tensor of so many values.
+            encoded_bytes: wire bytes of one tensor of so many values, where a node does not say.
             result_bytes: wire bytes of the result.
 
         Raises:

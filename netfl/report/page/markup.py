@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-__all__ = ["amount", "data_block", "document", "element", "picture", "section", "table", "text"]
+__all__ = ["amount", "data_block", "document", "element", "picture", "section", "table", "text", "without_script"]
 
 _MOST_ROWS = 400
 
@@ -49,6 +49,7 @@ def table(
     *,
     total: bool = False,
     identity: str | None = None,
+    halves: Sequence[Sequence[float | None]] = (),
 ) -> str:
     """A table of numbers. Rows beyond the first few hundred are added up in one, so that sums stay whole.
 
@@ -59,11 +60,12 @@ def table(
         writes: how numbers of each column are written for people.
         total: whether a last row has the sums of all columns.
         identity: of the element.
+        halves: half the width of each number's interval, None for one without; empty for a table without intervals.
     """
     shown = list(rows[:_MOST_ROWS])
     if len(rows) > _MOST_ROWS:
         shown.append((f"{len(rows) - _MOST_ROWS:,} others together", _sums(rows[_MOST_ROWS:], len(columns) - 1)))
-    body = "".join(_row(name, values, writes) for name, values in shown)
+    body = "".join(_row(name, values, writes, halves[place] if place < len(halves) else ()) for place, (name, values) in enumerate(shown))
     foot = element("tfoot", _row("all", _sums(rows, len(columns) - 1), writes)) if total else ""
     head = element("thead", element("tr", "".join(element("th", text(column), scope="col") for column in columns)))
     whole = element("table", element("caption", text(caption)) + head + element("tbody", body) + foot, id=identity)
@@ -74,9 +76,19 @@ def _sums(rows: Sequence[tuple[str, Sequence[float | None]]], count: int) -> lis
     return [sum(value for _, values in rows if (value := values[column]) is not None) for column in range(count)]
 
 
-def _row(name: str, values: Iterable[float | None], writes: Sequence[Callable[[Any], str]]) -> str:
-    cells = "".join(element("td", amount(value, write)) for value, write in zip(values, writes, strict=True))
+def _row(name: str, values: Iterable[float | None], writes: Sequence[Callable[[Any], str]], halves: Sequence[float | None] = ()) -> str:
+    cells = ""
+    for place, (value, write) in enumerate(zip(values, writes, strict=True)):
+        half = halves[place] if place < len(halves) else None
+        more = "" if value is None or half is None else element("small", " ± " + amount(half, write))
+        cells += element("td", amount(value, write) + more)
     return element("tr", element("th", text(name), scope="row") + cells)
+
+
+def without_script(pictures: Sequence[tuple[str, bytes]]) -> str:
+    """Pictures for readers without scripts: what each shows, and the PNG."""
+    shown = "".join(element("figure", picture(png, told) + element("figcaption", text(told))) for told, png in pictures)
+    return element("noscript", element("section", element("h2", "Pictures") + shown)) if shown else ""
 
 
 def section(identity: str, title: str, *content: str) -> str:

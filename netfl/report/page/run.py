@@ -13,7 +13,7 @@ from netfl.report.metrics import metrics
 from netfl.report.page import series
 from netfl.report.page.flow import busy_shares, moved_bytes, slices_for, sparse
 from netfl.report.page.headline import headline
-from netfl.report.page.markup import data_block, document, element, picture, text
+from netfl.report.page.markup import data_block, document, element, text, without_script
 from netfl.report.page.parts import script, style
 from netfl.report.page.phases import PHASES, Timeline, timeline
 from netfl.report.page.sections import (
@@ -101,7 +101,7 @@ def run_page(database: sqlite3.Connection | Path, topology: Topology | None, tol
             energy_section(trace, found),
             placements_section(placements),
             provenance_section(told, found),
-            _without_script(told),
+            without_script(told.pictures),
         ]
     main = element("main", "".join(body[1:]), id="main")
     return document(f"{told.name} - netfl", body[0] + main + _foot() + data_block(data), style(), script())
@@ -116,11 +116,6 @@ def _head(told: Told, found: dict[str, Any]) -> str:
 
 def _foot() -> str:
     return element("footer", element("p", "Made by netfl from the run's trace. This file asks the network for nothing."))
-
-
-def _without_script(told: Told) -> str:
-    shown = "".join(element("figure", picture(png, told_) + element("figcaption", text(told_))) for told_, png in told.pictures)
-    return element("noscript", element("section", element("h2", "Pictures") + shown)) if shown else ""
 
 
 def _kinds(trace: sqlite3.Connection) -> list[str]:

@@ -6,14 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from netfl.report.estimates import estimate
 from netfl.report.page.headline import percent
-from netfl.report.page.markup import amount, data_block, document, element, section, table, text
+from netfl.report.page.markup import amount, data_block, document, element, section, table, text, without_script
 from netfl.report.page.parts import script, style
 from netfl.units import format_bytes, format_duration, format_energy
 
-__all__ = ["Figure", "SweptRun", "figures_of", "sweep_page"]
+__all__ = ["Figure", "SweptRun", "draw_sweep", "figures_of", "sweep_page"]
+
+_MOST_PICTURED = 60
+_AS_GIVEN = "as in the scenario"
+"""The value of a setting that a point leaves alone while others change it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,29 +100,33 @@ def _within(role: str, name: str, key: str) -> Callable[[Mapping[str, Any]], flo
 
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """The replicates of one combination: for each figure the mean, least and most; None where a replicate has no number."""
+    """The replicates of one combination: for each figure the mean, least and most, and half the width of the mean's 95 % interval; None
+    where a replicate has no number, and no interval of one replicate.
+    """
 
     name: str
     settings: Mapping[str, str]
     finished: int
     runs: int
     numbers: list[tuple[float, float, float] | None]
+    halves: list[float | None]
 
 
-def sweep_page(name: str, runs: Sequence[SweptRun], facts: Mapping[str, str]) -> str:
+def sweep_page(name: str, runs: Sequence[SweptRun], facts: Mapping[str, str], pictures: Sequence[tuple[str, bytes]] = ()) -> str:
     """One HTML file that shows a sweep and needs nothing else.
 
     Args:
         name: of the sweep.
         runs: its runs, in order.
         facts: what made it; name and value.
+        pictures: for readers without scripts: what each shows, and the PNG.
     """
     figures = figures_of(runs)
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     points = _points(runs, figures, keys)
     unfinished = [run for run in runs if run.metrics is None]
     notes = [f"{len(unfinished)} of {len(runs)} runs have not finished; they are left out."] if unfinished else []
-    values = {key: sorted({run.settings[key] for run in runs if key in run.settings}, key=_by_number) for key in keys}
+    values = {key: sorted({point.settings[key] for point in points}, key=_by_number) for key in keys}
     data = {
         "page": "sweep",
         "figures": [{"name": each.name, "unit": each.unit, "more": each.more_is_better} for each in figures],
@@ -124,7 +134,7 @@ def sweep_page(name: str, runs: Sequence[SweptRun], facts: Mapping[str, str]) ->
         "points": [
             {
                 "name": point.name,
-                "at": [values[key].index(point.settings[key]) if key in point.settings else None for key in keys],
+                "at": [values[key].index(point.settings[key]) for key in keys],
                 "runs": point.finished,
                 "numbers": point.numbers,
             }
@@ -141,6 +151,7 @@ def sweep_page(name: str, runs: Sequence[SweptRun], facts: Mapping[str, str]) ->
         _table(points, figures),
         section("provenance", "What was run?", element("dl", "".join(
             element("div", element("dt", text(key)) + element("dd", text(value))) for key, value in facts.items()), class_="facts")),
+        without_script(pictures),
     ]  # fmt: skip
     jump = '<a class="jump" href="#main">To the content</a>'
     head = jump + element("header", element("div", title) + theme)
@@ -154,22 +165,70 @@ def _by_number(value: str) -> tuple[int, float, str]:
     return (0, float(found[0]), value) if found else (1, 0.0, value)
 
 
+def draw_sweep(runs: Sequence[SweptRun], path: Path) -> bool:
+    """Write a PNG: every point's mean by up to four figures, with its 95 % interval; nothing, and False, if no run has finished.
+
+    Args:
+        runs: of the sweep.
+        path: the file.
+    """
+    from matplotlib.figure import Figure as Picture
+
+    every = figures_of(runs)
+    points = _points(runs, every, list(dict.fromkeys(key for run in runs for key in run.settings)))[:_MOST_PICTURED]
+    # Of the times to accuracy the first, which most runs reached.
+    shown = [place for place, figure in enumerate(every) if place == 0 or not figure.name.startswith("time to accuracy")][:4]
+    shown = [place for place in shown if any(point.numbers[place] is not None for point in points)]
+    if not shown:
+        return False
+    picture = Picture(figsize=(2.2 + 2.3 * len(shown), 1.2 + 0.28 * len(points)), layout="constrained")
+    for axes, place in zip(picture.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
+        figure = every[place]
+        for row, point in enumerate(points):
+            numbers, half = point.numbers[place], point.halves[place]
+            if numbers is not None:
+                axes.errorbar(numbers[0], row, xerr=half, fmt="o", color="#0072B2", markersize=4, capsize=2)
+        axes.set_title(figure.name, fontsize=9)
+        axes.set_yticks(range(len(points)), [point.name for point in points], fontsize=8)
+        axes.set_ylim(len(points) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(lambda value, _, write=figure.write: write(value) if value >= 0 else "")
+        axes.tick_params(axis="x", labelsize=7, labelrotation=30)
+        axes.grid(color="#E5E5E5", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    picture.savefig(path, dpi=150)
+    return True
+
+
 def _points(runs: Sequence[SweptRun], figures: Sequence[Figure], keys: Sequence[str]) -> list[_Point]:
     groups: dict[tuple[Any, ...], list[SweptRun]] = {}
     for run in runs:
-        groups.setdefault((run.label, *(run.settings.get(key) for key in keys)), []).append(run)
+        groups.setdefault((run.label, *(run.settings.get(key, _AS_GIVEN) for key in keys)), []).append(run)
+    # Points of one label (a grid around labelled points) are told apart by what differs among them.
+    alike: dict[str, list[tuple[Any, ...]]] = {}
+    for label, *values in groups:
+        alike.setdefault(label, []).append(tuple(values))
     points = []
-    for members in groups.values():
+    for (label, *values), members in groups.items():
         first = members[0]
         finished = [run.metrics for run in members if run.metrics is not None]
         numbers: list[tuple[float, float, float] | None] = []
+        halves: list[float | None] = []
         for figure in figures:
             found = [figure.of(metrics) for metrics in finished]
             known = [value for value in found if value is not None]
-            whole = len(known) == len(found) and known
-            numbers.append((sum(known) / len(known), min(known), max(known)) if whole else None)
-        shown = first.label or ", ".join(f"{_last(key)} = {value}" for key, value in first.settings.items()) or first.folder
-        points.append(_Point(name=shown, settings=first.settings, finished=len(finished), runs=len(members), numbers=numbers))
+            mean = estimate(found)
+            numbers.append(None if mean.mean is None else (mean.mean, min(known), max(known)))
+            halves.append(mean.half_width)
+        varied = [len({each[place] for each in alike[label]}) > 1 for place in range(len(keys))]
+        told = [f"{_last(key)} = {value}" for key, value, differs in zip(keys, values, varied, strict=True) if differs]
+        name = ", ".join([label, *told] if label else told or [f"{_last(key)} = {value}" for key, value in first.settings.items()])
+        settings = dict(zip(keys, values, strict=True))
+        points.append(
+            _Point(
+                name=name or first.folder, settings=settings, finished=len(finished), runs=len(members), numbers=numbers, halves=halves
+            )
+        )  # fmt: skip
     return points
 
 
@@ -234,6 +293,6 @@ def _table(points: Sequence[_Point], figures: Sequence[Figure]) -> str:
     ]
     columns = ["point", "runs", *(figure.name for figure in figures)]
     writes: list[Callable[[Any], str]] = [lambda value: f"{value:,}", *(figure.write for figure in figures)]
-    return section(
-        "points", "All points", table("Means over replicates; a dash: not reached by all", columns, rows, writes, identity="points-table")
-    )
+    caption = "Means over replicates ± half of the 95 % interval (Student's t); a dash: not reached by all"
+    halves = [[None, *point.halves] for point in points]
+    return section("points", "All points", table(caption, columns, rows, writes, identity="points-table", halves=halves))

@@ -58,10 +58,17 @@ function startFront() {
       one.lines = lines;
       one.place = [x(one.x[0]), y(one.y[0])];
     }
+    const named = [];
     if (known.length <= 14) for (const one of front) {
       const long = one.point.name.length > 34 ? `${one.point.name.slice(0, 33)}\u2026` : one.point.name;
       const right = one.place[0] < width * 0.6;
-      picture.append(text(one.place[0] + (right ? 10 : -10), one.place[1] - 9, long, right ? "start" : "end", "name"));
+      const near = one.place[0] + (right ? 10 : -10);
+      const [from, to] = right ? [near, near + 6.6 * long.length] : [near - 6.6 * long.length, near];
+      let above = one.place[1] - 9;
+      // Above whatever name is there already.
+      while (named.some((other) => from < other.to && other.from < to && Math.abs(above - other.above) < 13)) above -= 13;
+      named.push({ from, to, above });
+      picture.append(text(near, above, long, right ? "start" : "end", "name"));
     }
     place.querySelector("svg")?.remove();
     place.prepend(picture);
