@@ -17,6 +17,7 @@ __all__ = ["figures_of", "find_figure", "flat", "time_to_accuracy"]
 _TRAINING = ("accuracy", "best_accuracy", "loss", "rounds", "mean_round_s", "updates_accepted", "updates_aborted", "updates_failed")
 _SERVING = (
     "requests", "answered", "p50_s", "p95_s", "p99_s", "mean_s", "missed", "miss_rate", "censored", "accuracy", "accuracy_within_deadline",
+    "dropped", "rejected", "failovers", "failover_s", "goodput_per_s", "energy_j", "energy_per_correct_answer_j", "estimate_s",
 )  # fmt: skip
 
 
