@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from netfl.learning import dreams as dream_distillation
 from netfl.learning import values
-from netfl.learning.models import MODELS, Model, check_fit, identified, initial, load_vector
+from netfl.learning.models import Model, check_fit, identified, initial, load_vector
+from netfl.learning.pruning import PRUNABLE
 from netfl.learning.students import check_trainer
 from netfl.learning.trainer import TRAINERS, Sgd, Trainer, unusable_device
 from netfl.parts import Family
@@ -120,14 +121,14 @@ class Distilled:
     The student's loss is that of soft targets alone; it sees no label.
 
     Args:
-        teacher: the model that teaches; the scenario's model is the student.
+        teacher: the model that teaches, of any kind but pruned; the scenario's model is the student.
         teacher_trainer: how the teacher is trained.
         lessons: the inputs that the student learns from.
         trainer: how the student is trained on them: sgd, adam or adamw, on the CPU.
         temperature: what logits are divided by in soft targets.
     """
 
-    teacher: Annotated[Model, MODELS]
+    teacher: Annotated[Model, PRUNABLE]
     teacher_trainer: Annotated[Trainer, TRAINERS]
     lessons: Annotated[Lessons, LESSONS] = field(default_factory=Dreams)
     trainer: Annotated[Trainer, TRAINERS] = field(default_factory=lambda: Sgd(learning_rate=0.02, epochs=25, batch_size=32))
@@ -181,8 +182,11 @@ class Distilled:
         return ("teacher", found) if found else None
 
 
-PRETRAINERS = Family("trainers", {**TRAINERS.builtin, "distilled": "netfl.learning.lessons:Distilled"})
-"""The kinds of trainer, and teaching: how a model can come to be before a run begins."""
+PRETRAINERS = Family(
+    "trainers",
+    {**TRAINERS.builtin, "distilled": "netfl.learning.lessons:Distilled", "with_exits": "netfl.learning.exits:WithExits"},
+)
+"""The kinds of trainer, teaching, and training with exits: how a model can come to be before a run begins."""
 
 
 def teacher_problem(teacher: Model, data: Recipe, dreams: bool) -> Recipe:

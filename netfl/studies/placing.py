@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any, Literal
 
 from netfl.errors import NetflError, Problem, ScenarioError
+from netfl.learning.exits import WithExits
 from netfl.parts import nearest
 from netfl.placement import Estimate, Path, Placement, Profile, estimate
 from netfl.placement.figures import Figures, figures
@@ -31,7 +32,7 @@ __all__ = ["Compared", "Comparison", "Group", "Objective", "compare", "value_of"
 
 Objective = Literal["latency", "throughput", "energy"]
 
-_NEEDS_SETTINGS = ("fixed", "route")
+_NEEDS_SETTINGS = ("early_exit", "fixed", "route")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,9 @@ def compare(
     """
     loaded = source if isinstance(source, Loaded) else load(source, overrides=list(overrides))
     name, settings = _serving(loaded, workload)
+    if isinstance(settings.pretrained, WithExits):
+        expected = "a model without exits: other planners have no use for them; `netfl run` shows what `early_exit` does"
+        raise ScenarioError(Problem(f"expected {expected}", path=f"workloads.{name}.pretrained"))
     kinds = _kinds(planners)
     # The scenario's own planner may be one that finds nothing: that is a row here and no error.
     anyhow = {**loaded.scenario.workloads, name: replace(settings, placement=_Anything())}

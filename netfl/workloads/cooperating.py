@@ -12,7 +12,7 @@ import simpy
 
 from netfl.codecs import Pipeline, dense_bytes
 from netfl.compute import Work
-from netfl.errors import CodecError, RunError
+from netfl.errors import CodecError, NetflError, RunError
 from netfl.learning import values
 from netfl.placement.profile import VALUE_BYTES
 from netfl.placement.stages import Cluster, Crossing, Share, StagedPlacement, share_s
@@ -104,9 +104,16 @@ class Cooperating:
         yield self.world.env.all_of([self.world.env.process(self._ask(source)) for source in self.plans])
 
     def begin(self) -> None:
-        """The model is there: say who does what."""
+        """The model is there: say who does what.
+
+        Raises:
+            RunError: it cannot be shared among these devices.
+        """
         for cluster in self.settings.clusters(self.session):
-            self.plans[cluster.source] = _plan_of(cluster, self.answering.placement(cluster))
+            try:
+                self.plans[cluster.source] = _plan_of(cluster, self.answering.placement(cluster))
+            except NetflError as error:
+                raise RunError(f"workload '{self.name}': {error}") from error
 
     @functools.cached_property
     def answering(self) -> Answering:

@@ -23,7 +23,8 @@ class Failover:
     Args:
         timeout: how long it waits for each that it asks.
         then: local: it runs the whole model, from the input, whose weights are kept up to date on it, stored and paid; replica: it asks
-            `replicas`, one after the other; drop: it gives up. early_exit is refused: the models of `requests` have no exits.
+            `replicas`, one after the other; drop: it gives up; early_exit: it answers at the last exit that its own piece has passed, at once,
+            which needs the planner `early_exit` with a threshold.
         replicas: devices in place of `server`, each at the end of a path of its own with a placement of its own; paid likewise.
         last: what follows when the last replica has not answered either: drop, or local.
     """
@@ -36,11 +37,6 @@ class Failover:
     def __post_init__(self) -> None:
         if self.timeout <= 0:
             raise ValueError("timeout: expected a duration greater than 0")
-        if self.then == "early_exit":
-            # The one place to change once requests are answered by models with exits.
-            raise ValueError(
-                "then: early_exit needs a model with exits, and `kind: requests` serves models without: use local, replica or drop"
-            )
         if (self.then == "replica") != bool(self.replicas):
             raise ValueError("expected `replicas` with `then: replica`, and only there")
         if len(set(self.replicas)) != len(self.replicas):

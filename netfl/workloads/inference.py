@@ -16,7 +16,7 @@ from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, recipe
 from netfl.workloads.crossing import Crossing
 
-__all__ = ["Answers", "Weights", "infer", "node_bytes", "profile_of", "sent_input_bytes", "served", "served_bytes"]
+__all__ = ["Answers", "Weights", "Wire", "infer", "node_bytes", "profile_of", "sent_input_bytes", "served", "served_bytes"]
 
 Calls = Sequence[tuple[Any, ...]]
 
@@ -152,7 +152,7 @@ def _infer(calls: Calls) -> list[Answers]:
 
     results = []
     for model, data, profile, cuts, order, weights, crossing, stream in calls:
-        wire = _Wire(profile, crossing, stream)
+        wire = Wire(profile, crossing, stream)
         module = model.build(data.sample_shape, data.num_classes)
         placed = profile.in_order(order) if order else profile
         found = infer_one(module, placed, cuts, weights.vector, data.test_inputs, wire.send, wire.receive)
@@ -160,8 +160,14 @@ def _infer(calls: Calls) -> list[Answers]:
     return results
 
 
-class _Wire:
-    """Each node's output through its own codecs; an input with an encoding of its own as so many bytes."""
+class Wire:
+    """Each node's output through its own codecs; an input with an encoding of its own as so many bytes.
+
+    Args:
+        profile: whose nodes they are.
+        crossing: the codecs.
+        stream: of random encoders.
+    """
 
     def __init__(self, profile: Profile, crossing: Crossing, stream: Stream) -> None:
         self._pipelines = {node.name: crossing.pipeline(node) for node in profile.nodes if node.output_values}
@@ -169,12 +175,14 @@ class _Wire:
         self._generator = stream.generator()
 
     def send(self, values: np.ndarray, name: str, boundary: int, sample: int) -> tuple[int, bytes]:
+        """The length of what is sent, and what the receiver gets."""
         if name in self._whole:
             return self._whole[name], values.tobytes()
         payload = self._pipelines[name].encode(values, self._generator)
         return len(payload), payload
 
     def receive(self, payload: bytes, name: str) -> np.ndarray:
+        """What the receiver makes of it, (V,) float32."""
         if name in self._whole:
             return np.frombuffer(payload, dtype=np.float32)
         return self._pipelines[name].decode(payload)
@@ -195,7 +203,7 @@ def sent_input_bytes(data: Recipe, profile: Recipe, crossing: Crossing, stream: 
 def _sent_input_bytes(calls: Calls) -> list[int]:
     results = []
     for data, profile, crossing, stream in calls:
-        wire = _Wire(profile, crossing, stream)
+        wire = Wire(profile, crossing, stream)
         samples = data.test_inputs[:_INPUTS]
         lengths = [wire.send(sample.reshape(-1), profile.nodes[0].name, 0, row)[0] for row, sample in enumerate(samples)]
         results.append(math.ceil(sum(lengths) / len(lengths)))

@@ -160,7 +160,7 @@ class _ForeseenModel(ServedModel):
         return sum(lengths[node] if lengths is not None else profile.nodes[node].parameter_bytes for node in nodes)
 
     def answers(self, placement: Placement, version: int) -> Answers:
-        key = (placement.cuts, placement.order, 0)
+        key = (placement.cuts, placement.order, (), 0)
         if key not in self.results:
             encoded_bytes, _ = self.settings.lengths(self.session)
             placed = placement.arranged(self.settings.profile(self.session))

@@ -94,7 +94,7 @@ class Replanning:
         yield self.session.world.env.all_of(sendings)
         if all(sending.delivered for sending in sendings) and self._may_move(lacking, version):
             tiers = path_of(self.session, source, self.settings.server).tiers
-            self.plans[source] = plan_of(placement, profile, tiers)
+            self.plans[source] = plan_of(placement, profile, tiers, self.settings.priority)
             self.rollout.place(nodes_of(placement))
             self.note(self.plans[source], source)
             for device in lacking:

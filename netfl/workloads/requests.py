@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 from annotated_types import Ge
 
 from netfl.codecs import CODECS, Pipeline, Stage, dense_bytes
 from netfl.errors import NetflError
+from netfl.learning.exits import WithExits
 from netfl.learning.lessons import PRETRAINERS, Distilled
 from netfl.learning.trainer import Trainer, unusable_device
 from netfl.placement import Placement, Profile
+from netfl.placement.exits import ExitPlacement
 from netfl.placement.planners import PLANNERS, Planner
 from netfl.placement.planners.baselines import DeviceOnly
 from netfl.placement.planners.chain import Chain
+from netfl.placement.planners.early_exit import EarlyExit
 from netfl.placement.planners.route import Route
 from netfl.placement.planners.simulate import Simulate
 from netfl.units import Duration, Size
@@ -31,6 +34,7 @@ from netfl.workloads.arrivals import ARRIVALS, Arrivals
 from netfl.workloads.batching import Batching
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, shortened, unmatched, unreachable
 from netfl.workloads.crossing import Crossing, profile_as_sent, reckoned_bytes
+from netfl.workloads.exit_inference import local_exit, measured
 from netfl.workloads.failover import Failover
 from netfl.workloads.inference import profile_of, sent_input_bytes
 from netfl.workloads.serving import Serving
@@ -50,7 +54,7 @@ class Requests:
         arrivals: when each source asks.
         model: the training workload whose newest global model serves; sending it to the pieces is paid in bytes.
         pretrained: in place of `model`, train this way on all training samples before the clock starts; `distilled` trains another model so,
-            which then teaches the scenario's.
+            which then teaches the scenario's; `with_exits` gives it side classifiers, for the planner `early_exit`.
         sources: names or patterns of the devices that ask; every end device when empty.
         server: where the path of each source ends.
         placement: which planner decides what runs where along the path. It plans once, before the run, for an idle network; `simulate` for the
@@ -75,7 +79,7 @@ class Requests:
 
     arrivals: Annotated[Arrivals, ARRIVALS]
     model: str | None = None
-    pretrained: Annotated[Trainer | Distilled, PRETRAINERS] | None = None
+    pretrained: Annotated[Trainer | Distilled | WithExits, PRETRAINERS] | None = None
     sources: tuple[str, ...] = ()
     server: str = "cloud"
     placement: Annotated[Planner, PLANNERS] = field(default_factory=Chain)
@@ -95,6 +99,16 @@ class Requests:
     def __post_init__(self) -> None:
         if (self.model is None) == (self.pretrained is None):
             raise ValueError("expected one of `model` (a training workload) and `pretrained` (a trainer)")
+        if isinstance(self.pretrained, WithExits) != isinstance(self.placement, EarlyExit):
+            raise ValueError("expected the planner `early_exit` with a model `pretrained` as `with_exits`, and only there")
+        if self.failover is not None and self.failover.then == "early_exit" and getattr(self.placement, "threshold", None) is None:
+            raise ValueError(
+                "failover: expected the planner `early_exit` with a threshold for `then: early_exit`: other devices have no exits"
+            )
+        if self.failover is not None and self.failover.then in ("local", "replica") and isinstance(self.placement, EarlyExit):
+            raise ValueError("failover: expected `then: early_exit` or `drop` with the planner `early_exit`")
+        if self.input_decode_flop and isinstance(self.placement, EarlyExit):
+            raise ValueError("input_decode_flop: the planner `early_exit` does not reckon with it")
         for name in ("activations", "inputs", "updates"):
             check_pipeline(name, getattr(self, name) or ())
         if self.inputs is not None and self.input_bytes is not None:
@@ -130,7 +144,7 @@ class Requests:
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What shows only once the model is there: a placement that fits nowhere, a device that is not there."""
-        if isinstance(self.pretrained, Distilled):
+        if isinstance(self.pretrained, Distilled | WithExits):
             problem = self.pretrained.problem(session.task.model, session.task.dataset, session.store)
             if problem is not None:
                 yield ("pretrained", problem[0]), problem[1]
@@ -214,6 +228,11 @@ class Requests:
         found: list[Placement] = []
         if self.failover is None:
             return found
+        if self.failover.then == "early_exit":
+            placement = self.first_plan(session, source)
+            assert isinstance(placement, ExitPlacement) and isinstance(self.pretrained, WithExits)
+            profile = measured(session, self.pretrained, cast(EarlyExit, self.placement), self.crossing).profile.whole
+            local_exit(placement, profile)  # what a device has computed already is no placement; that it has an exit is checked
         for replica in self.failover.replicas:
             found.append(self._first_plan(session, source, replica))
         if self.failover.ends_locally:
@@ -228,6 +247,9 @@ class Requests:
         path = path_of(session, source, server)
         if isinstance(self.placement, Simulate):
             return self.placement.proposed(self.profile(session), path, encoded_bytes, result_bytes)[0]
+        if isinstance(self.placement, EarlyExit) and isinstance(self.pretrained, WithExits):
+            found = measured(session, self.pretrained, self.placement, self.crossing)
+            return self.placement.choose(found, path, encoded_bytes, result_bytes)
         return self.placement.plan(self.profile(session), path, encoded_bytes, result_bytes)
 
     def plans(self, session: Session, name: str) -> dict[str, Placement]:

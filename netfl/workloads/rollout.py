@@ -77,8 +77,7 @@ class Rollout:
         """Say which versions a device holds now."""
         self.held[device] = versions
         self._newest.clear()
-        profile = self.session.task.profile
-        piece_bytes = sum(profile.nodes[node].parameter_bytes for node in self.nodes_on[device])
+        piece_bytes = sum(self.model.placed.nodes[node].parameter_bytes for node in self.nodes_on[device])
         self.world.keep(device, self.name, piece_bytes * len(versions))
 
     def _partners(self, together: Iterable[Sequence[str]]) -> list[list[str]]:

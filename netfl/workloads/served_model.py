@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from netfl.codecs import Pipeline
 from netfl.errors import CodecError, RunError
 from netfl.learning import values
+from netfl.learning.exits import WithExits
 from netfl.learning.lessons import Distilled
 from netfl.placement import Placement
+from netfl.placement.exits import ExitPlacement
 from netfl.store import Recipe
+from netfl.workloads.exit_inference import exit_profile, infer_with_exits, vector_with_exits
 from netfl.workloads.inference import Answers, infer, node_bytes, profile_of, served, served_bytes
 from netfl.workloads.session import ModelFeed, Session
 
@@ -34,8 +37,14 @@ class ServedModel:
         self.name = name
         self.crossing = settings.crossing
         self.updates = Pipeline(settings.updates)
+        self.network = None
         self.profile = profile_of(session.task.model, session.task.dataset)
-        self.results: dict[tuple[tuple[int, ...], tuple[int, ...], int], Answers] = {}
+        self.placed = session.task.profile
+        if isinstance(settings.pretrained, WithExits):
+            self.network = settings.pretrained.network(session.task.model)
+            self.profile = exit_profile(self.network, session.task.dataset)
+            self.placed = session.store.force(self.profile)
+        self.results: dict[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int], Answers] = {}
         self.feed = self.feed_of()
 
     def feed_of(self) -> ModelFeed:
@@ -47,7 +56,9 @@ class ServedModel:
         task, trainer, streams = self.session.task, self.settings.pretrained, self.session.world.streams
         assert trainer is not None
         first, stream = streams.stream("initial model"), streams.stream("pretrain", self.name)
-        if isinstance(trainer, Distilled):
+        if isinstance(trainer, WithExits):
+            model = vector_with_exits(self.session, trainer)
+        elif isinstance(trainer, Distilled):
             model = trainer.model(task.model, task.dataset, task.facts, first, stream)
         else:
             start = values.initial_model(task.model, task.dataset, first)
@@ -58,7 +69,7 @@ class ServedModel:
 
     def message_bytes(self, version: int, nodes: set[int]) -> int:
         """Length of the message that brings these nodes' parameters of a version."""
-        lengths = node_bytes(self.updates, self.session.task.profile)
+        lengths = node_bytes(self.updates, self.placed)
         if lengths is None:
             lengths = self.session.store.force(served_bytes(self._weights(version)))
         return sum(lengths[node] for node in nodes)
@@ -69,19 +80,25 @@ class ServedModel:
         Raises:
             RunError: the model's activations cannot be encoded.
         """
-        cuts, order = placement.cuts, placement.order
-        if (cuts, order, version) not in self.results:
-            task = self.session.task
-            stream = self.session.world.streams.stream("activations", self.name, version, *cuts, *(f"node {place}" for place in order))
-            weights = self._weights(version)
-            result = infer(task.model, task.dataset, self.profile, cuts, order, weights, self.crossing, stream)
+        key = (placement.cuts, placement.order, placement.used if isinstance(placement, ExitPlacement) else (), version)
+        if key not in self.results:
             try:
-                self.results[cuts, order, version] = self.session.store.force(result)
+                self.results[key] = self.session.store.force(self._answers(placement, version))
             except CodecError as error:
                 raise RunError(
                     f"workload '{self.name}': version {version} of the model cannot be served: {error}; has it diverged?"
                 ) from error
-        return self.results[cuts, order, version]
+        return self.results[key]
+
+    def _answers(self, placement: Placement, version: int) -> Recipe:
+        task, cuts, order = self.session.task, placement.cuts, placement.order
+        streams, weights = self.session.world.streams, self._weights(version)
+        stream = streams.stream("activations", self.name, version, *cuts, *(f"node {place}" for place in order))
+        if isinstance(placement, ExitPlacement):
+            assert self.network is not None
+            exits = (placement.used, placement.threshold)
+            return infer_with_exits(self.network, *exits, task.dataset, self.profile, cuts, weights, self.crossing, stream)
+        return infer(task.model, task.dataset, self.profile, cuts, order, weights, self.crossing, stream)
 
     def _weights(self, version: int) -> Recipe:
         stream = self.session.world.streams.stream("served", self.name, version)

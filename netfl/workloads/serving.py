@@ -14,16 +14,18 @@ import simpy
 from netfl.codecs import dense_bytes
 from netfl.compute import Work
 from netfl.placement import Placement
+from netfl.placement.exits import ExitPlacement
 from netfl.placement.planners.adaptive import Adaptive
 from netfl.trace import Planned, Request, Setback
 from netfl.workloads.admission import Admission
 from netfl.workloads.batching import Batches
+from netfl.workloads.exit_inference import AnswersWithExits, ExitServingPlan, exit_plan_of, local_plan_of
 from netfl.workloads.inference import Answers
 from netfl.workloads.replanning import Replanning
 from netfl.workloads.rollout import Rollout
 from netfl.workloads.served_model import ServedModel
 from netfl.workloads.serving_path import Ways
-from netfl.workloads.serving_plan import Leg, ServingPlan, nodes_of, plan_of
+from netfl.workloads.serving_plan import Leg, ServingPlan, plan_of
 from netfl.workloads.session import Session
 from netfl.world import Message, Sending
 
@@ -109,7 +111,7 @@ class Serving:
             self.session.planner_s[self.name] += time.process_time() - began_s
         for source in self.settings.asking(self.session):
             plan = self.plans[source] = self._planned(placements[source])
-            self.rollout.place(nodes_of(plan.placement))
+            self.rollout.place(plan.nodes)
             self.note(plan, source)
             if self.replanning is not None:
                 # Any device of the path may get a piece later: it takes part in the hand-over of new models from the beginning.
@@ -117,8 +119,10 @@ class Serving:
             if self.settings.failover is not None:
                 fallbacks = self.settings.fallbacks(self.session, source)
                 self.fallbacks[source] = tuple(self._planned(placement) for placement in fallbacks)
+                if self.settings.failover.then == "early_exit" and isinstance(plan.placement, ExitPlacement):
+                    self.fallbacks[source] = (local_plan_of(plan.placement, self.model.placed),)
                 for fallback in self.fallbacks[source]:
-                    self.rollout.place(nodes_of(fallback.placement))
+                    self.rollout.place(fallback.nodes)
                     self.note(fallback, source)
         together = [plan.devices if self.replanning is None else plan.placement.devices for plan in self.plans.values()]
         others = [plan for fallbacks in self.fallbacks.values() for plan in fallbacks]
@@ -145,6 +149,8 @@ class Serving:
 
     def _planned(self, placement: Placement) -> ServingPlan:
         tiers = tuple(map(self.ways.tier, placement.devices))
+        if isinstance(placement, ExitPlacement):
+            return exit_plan_of(placement, self.model.placed, tiers, self.settings.priority)
         return plan_of(placement, self.settings.profile(self.session), tiers, self.settings.priority)
 
     def _ask(self, source: str) -> Process:
@@ -171,8 +177,11 @@ class Serving:
     def _answer(self, number: int, source: str, sample: int) -> Process:
         """Answer one request."""
         plan = self.plans[source]
-        asked = self.open[number] = Asked(number, source, sample, self.rollout.version(plan), plan.described, self.env.now)
-        answers = self.model.answers(plan.placement, asked.version)
+        version = self.rollout.version(plan)
+        answers = self.model.answers(plan.placement, version)
+        if isinstance(plan, ExitServingPlan) and isinstance(answers, AnswersWithExits):
+            plan = plan.by_exit[int(answers.left[sample])]
+        asked = self.open[number] = Asked(number, source, sample, version, plan.described, self.env.now)
         if self.settings.failover is None:
             outcome = yield from self._attempt(asked, plan, answers)
         else:

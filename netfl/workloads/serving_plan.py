@@ -66,6 +66,11 @@ class ServingPlan:
     described: str
     hops: tuple[ServingHop, ...]
 
+    @property
+    def nodes(self) -> dict[str, tuple[int, ...]]:
+        """The nodes that each computing device runs, by their place in the profile."""
+        return {leg.device: leg.nodes for leg in self.legs if leg.work is not None}
+
 
 def plan_of(placement: Placement, profile: Profile, tiers: tuple[Tier, ...], priority: int = 0) -> ServingPlan:
     """The plan that does what a placement says.

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from netfl import run
+from netfl.compute import Work
 from netfl.placement.planners.adaptive import Adaptive
 from netfl.placement.planners.chain import Chain
+from netfl.world import World
 from tests.workloads.small import serving_only
 
 
@@ -54,6 +56,22 @@ def test_trap_19_a_cut_that_moves_ships_its_parameters(tmp_path: Path) -> None:
     )
     # The new placement is used only once the parameters are there.
     assert first[0][0] > moves[0][2]
+
+
+def test_what_has_moved_keeps_its_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[str, int]] = set()
+    compute = World.compute
+
+    def watched(self: World, device: str, work: Work, **more: Any) -> Any:
+        seen.add((device, work.priority))
+        return compute(self, device, work, **more)
+
+    monkeypatch.setattr(World, "compute", watched)
+    scenario = crowded(hysteresis=0.0)
+    scenario["workloads"]["serving"]["priority"] = 3
+    run(scenario, output=tmp_path / "out")
+    # First the cloud computes, then the gateway.
+    assert seen == {("cloud", 3), ("gateway", 3)}
 
 
 def test_hysteresis_keeps_what_is_nearly_as_good(tmp_path: Path) -> None:

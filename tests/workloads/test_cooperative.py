@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from netfl import run
-from netfl.errors import ScenarioError
+from netfl.errors import RunError, ScenarioError
 from netfl.learning.students import StudentTeam
 from netfl.placement.stages import estimate_stages
 from netfl.scenario import load
@@ -237,6 +237,12 @@ def test_the_model_that_a_training_ended_with_is_shared_and_its_way_to_the_devic
     answered = rows(tmp_path / "out", "SELECT version, outcome, arrival_s FROM requests")
     assert [row[:2] for row in answered] == [(2, "answered")] * 4
     assert min(row[2] for row in answered) > max(row[4] for row in sent)
+
+
+def test_filters_that_make_too_few_groups_are_told_when_the_teacher_is_there() -> None:
+    found = scenario({**STUDENTS, "filters": {"top": 2, "percentile": 99, "isolated": "drop"}}, workers=["node-1", "node-2", "node-3"])
+    with pytest.raises(RunError, match=r"workload 'serving': student . of 3 got no filter: . communities of 8 filters are too few"):
+        run(found, store=STORE)
 
 
 @pytest.mark.parametrize(

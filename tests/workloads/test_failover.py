@@ -121,7 +121,7 @@ def test_a_local_fallback_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(
     ("failover", "message"),
     [
-        ({"timeout": "1 s", "then": "early_exit"}, "early_exit needs a model with exits"),
+        ({"timeout": "1 s", "then": "early_exit"}, "expected the planner `early_exit` with a threshold"),
         ({"timeout": "0 s", "then": "drop"}, "timeout: expected a duration greater than 0"),
         ({"timeout": "1 s", "then": "replica"}, "expected `replicas`"),
         ({"timeout": "1 s", "then": "local", "replicas": ["gateway"]}, "expected `replicas`"),

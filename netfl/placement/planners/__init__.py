@@ -44,6 +44,7 @@ PLANNERS = Family(
         "memory_proportional": "netfl.placement.planners.proportional:MemoryProportional",
         "simulate": "netfl.placement.planners.simulate:Simulate",
         "adaptive": "netfl.placement.planners.adaptive:Adaptive",
+        "early_exit": "netfl.placement.planners.early_exit:EarlyExit",
         "milp": "netfl.placement.planners.milp:Milp",
         "route": "netfl.placement.planners.route:Route",
     },
