@@ -16,6 +16,7 @@ from tests.workloads.small import small
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "scenarios").rglob("*.yaml"))
+QUIET = ("data-independent", "dream-distillation")
 
 
 def check_sums(database: Path) -> int:
@@ -42,7 +43,8 @@ def store() -> Store:
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name)
 def test_the_parts_of_every_transfer_of_every_scenario_sum_to_its_duration(path: Path, network: str, store: Store, tmp_path: Path) -> None:
     netfl.run(path, set={"stop.after": "2 s", "network.kind": network}, output=tmp_path, store=store)
-    assert check_sums(tmp_path / "run.db") >= 3  # fl-pqsu has three devices, whose first downloads fill the two seconds
+    # fl-pqsu has three devices, whose first downloads fill the two seconds; in QUIET ones devices answer alone.
+    assert check_sums(tmp_path / "run.db") >= (0 if path.stem in QUIET else 3)
 
 
 def run_small(folder: Path, **changes: Any) -> Path:
