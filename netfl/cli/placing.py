@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from netfl.cli.output import console, exits, print_json
 from netfl.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
+    from netfl.scenario import Loaded
+    from netfl.studies.cooperations import SharedGroup, Sharing
     from netfl.studies.placing import Compared, Comparison, Group
 
 __all__ = ["place_command"]
@@ -44,18 +47,26 @@ def place_command(
     trust_code: bool,
     as_json: bool,
 ) -> None:
-    """Compare where planners would run the nodes of a scenario FILE's model, and what each placement promises.
+    """Compare where planners would run the nodes of a scenario FILE's model, and what each placement promises; for a workload of kind
+    cooperative, the ways for its devices to share the work.
 
     \b
       netfl place scenarios/split-inference.yaml --planner all
       netfl place FILE --planner mincut --planner upload --objective energy --png placements.png
     """
     with exits(as_json):
-        from netfl.studies.placing import compare
+        from netfl.scenario import load
+        from netfl.studies.placing import compare, serving_of
+        from netfl.workloads.cooperative import Cooperative
 
         if png is not None and png.suffix.lower() != ".png":
             raise ScenarioError(Problem(f"expected a name that ends in .png, got '{png}'", file="--png"))
-        found = compare(file, planners, objective, workload=workload, overrides=overrides, trust_code=trust_code)
+        loaded = load(file, overrides=list(overrides))
+        name, settings = serving_of(loaded, workload)
+        if isinstance(settings, Cooperative):
+            _place_together(loaded, name, planners, objective, png, trust_code, as_json)
+            return
+        found = compare(loaded, planners, objective, workload=name, trust_code=trust_code)
         if png is not None:
             from netfl.report.placements import draw_placements
 
@@ -66,6 +77,105 @@ def place_command(
             console().print(_tables(found))
             if png is not None:
                 click.echo(f"\n{png}: where the time of one request goes", err=True)
+
+
+def _place_together(
+    loaded: Loaded, name: str, planners: tuple[str, ...], objective: str, png: Path | None, trust_code: bool, as_json: bool
+) -> None:
+    """The ways for several devices to answer together side by side."""
+    from netfl.studies.cooperations import compare_cooperations
+
+    if planners != ("all",) or objective != "latency":
+        what = "--planner" if planners != ("all",) else "--objective"
+        expected = "a workload of kind requests; devices that answer together have no planners: all ways to share the work are compared"
+        raise ScenarioError(Problem(f"expected {expected}", file=what))
+    found = compare_cooperations(loaded, name, trust_code=trust_code)
+    if png is not None:
+        from netfl.report.placements import draw_placements
+
+        draw_placements([(_names(group.sources), _shared_bars(group)) for group in found.groups], png)
+    if as_json:
+        print_json(_shared_document(found))
+        return
+    console().print(_shared_tables(found))
+    if png is not None:
+        click.echo(f"\n{png}: where the time of one request goes", err=True)
+
+
+def _names(sources: Sequence[str]) -> str:
+    return f"{sources[0]} and {len(sources) - 1} like it" if len(sources) > 1 else sources[0]
+
+
+def _shared_tables(found: Sharing) -> Any:
+    from rich.console import Group as Together
+    from rich.markup import escape
+    from rich.table import Table
+
+    from netfl.units import format_bytes, format_duration
+
+    workers = f"{', '.join(found.workers)} compute, {found.join} joins"
+    shown: list[Any] = [escape(f"{found.scenario}, workload {found.workload}: {workers}")]
+    for group in found.groups:
+        table = Table(title=escape(_names(group.sources)), title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table.add_column("shared by", overflow="fold")
+        for column in ("at least", "at most", "simulated", "sent", "messages", "stored", "held"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in group.rows:
+            if row.estimate is not None and row.spent is not None:
+                table.add_row(
+                    escape(row.kind), format_duration(row.estimate.at_least_s), format_duration(row.estimate.at_most_s),
+                    format_duration(row.spent.until_s), format_bytes(row.sent_bytes), str(row.messages), format_bytes(row.parameter_bytes),
+                    format_bytes(row.memory_bytes),
+                )  # fmt: skip
+        shown += ["", table, *(f"[bold]{escape(row.kind)}[/bold]: {escape(row.error)}" for row in group.rows if row.error)]
+    shown += [
+        "",
+        "at least, at most: bounds of one request on idle devices and links; simulated: the same, simulated. sent: all messages but the answer. "
+        "stored, held: the most parameters, and parameters with activations, of one device. alone: the whole model on the first worker. "
+        "Students answer by what they learnt: `netfl run` measures how often they are right.",
+    ]
+    return Together(*shown)
+
+
+def _shared_bars(group: SharedGroup) -> list[tuple[str, list[tuple[str, float]], float]]:
+    return [
+        (
+            row.kind,
+            [("compute", row.spent.compute_s + row.spent.queue_s), ("send", row.spent.transmit_s), ("latency", row.spent.propagation_s)],
+            row.spent.until_s,
+        )
+        for row in group.rows
+        if row.spent is not None
+    ]
+
+
+def _shared_document(found: Sharing) -> dict[str, Any]:
+    groups = []
+    for group in found.groups:
+        rows: list[dict[str, Any]] = []
+        for row in group.rows:
+            entry: dict[str, Any] = {"kind": row.kind, "error": row.error or None}
+            if row.estimate is not None and row.spent is not None:
+                entry |= {
+                    "at_least_s": row.estimate.at_least_s,
+                    "at_most_s": row.estimate.at_most_s,
+                    "simulated_s": row.spent.until_s,
+                    "sent_bytes": row.sent_bytes,
+                    "messages": row.messages,
+                    "parameter_bytes": row.parameter_bytes,
+                    "memory_bytes": row.memory_bytes,
+                }
+            rows.append(entry)
+        groups.append({"sources": list(group.sources), "cooperations": rows})
+    return {
+        "schema_version": 1,
+        "success": True,
+        "scenario": found.scenario,
+        "workload": found.workload,
+        "workers": list(found.workers),
+        "join": found.join,
+        "groups": groups,
+    }
 
 
 def _heading(found: Comparison, group: Group) -> str:

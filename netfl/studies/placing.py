@@ -23,12 +23,13 @@ from netfl.placement.planners.simulate import Simulate
 from netfl.scenario import Loaded, load
 from netfl.scenario.build import prepare
 from netfl.store import Store
+from netfl.workloads.cooperative import Cooperative
 from netfl.workloads.rehearsal import idle_latency_s
 from netfl.workloads.requests import Requests
 from netfl.workloads.serving_path import Ways, path_of
 from netfl.workloads.session import Session
 
-__all__ = ["Compared", "Comparison", "Group", "Objective", "compare", "value_of"]
+__all__ = ["Compared", "Comparison", "Group", "Objective", "compare", "serving_of", "value_of"]
 
 Objective = Literal["latency", "throughput", "energy"]
 
@@ -120,7 +121,9 @@ def compare(
         ScenarioError: the scenario is wrong, serves nothing, or a planner's kind is unknown.
     """
     loaded = source if isinstance(source, Loaded) else load(source, overrides=list(overrides))
-    name, settings = _serving(loaded, workload)
+    name, settings = serving_of(loaded, workload)
+    if not isinstance(settings, Requests):
+        raise ScenarioError(Problem("expected a workload of kind requests: planners cut a path", path=f"workloads.{name}"))
     if isinstance(settings.pretrained, WithExits):
         expected = "a model without exits: other planners have no use for them; `netfl run` shows what `early_exit` does"
         raise ScenarioError(Problem(f"expected {expected}", path=f"workloads.{name}.pretrained"))
@@ -182,8 +185,17 @@ def _ways(settings: Requests, device: str, session: Session) -> object:
         return None
 
 
-def _serving(loaded: Loaded, workload: str | None) -> tuple[str, Requests]:
-    found = {name: each for name, each in loaded.scenario.workloads.items() if isinstance(each, Requests)}
+def serving_of(loaded: Loaded, workload: str | None) -> tuple[str, Requests | Cooperative]:
+    """The name and the settings of the workload whose requests are to be placed.
+
+    Args:
+        loaded: the scenario.
+        workload: the name; the only one where left out.
+
+    Raises:
+        ScenarioError: there is none, or several and no name.
+    """
+    found = {name: each for name, each in loaded.scenario.workloads.items() if isinstance(each, Requests | Cooperative)}
     if not found:
         raise ScenarioError(loaded.problem(("workloads",), "no workload serves requests: there is nothing to place"))
     if workload is None and len(found) > 1:

@@ -25,13 +25,13 @@ from netfl.world import Message
 if TYPE_CHECKING:
     from netfl.workloads.cooperative import Cooperative
 
-__all__ = ["Cooperating"]
+__all__ = ["Cooperating", "Spent", "UnderWay"]
 
 Process = Generator[Any, Any, None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Spent:
+class Spent:
     """Where the time of a request went until an instant, along the chain of work and messages that led to it.
 
     Args:
@@ -91,7 +91,7 @@ class Cooperating:
         self.plans: dict[str, _Plan] = {}
         self.results: dict[tuple[str, tuple[bool, ...]], Answers] = {}
         self.requests = 0
-        self.open: dict[int, _UnderWay] = {}
+        self.open: dict[int, UnderWay] = {}
 
     def run(self) -> Process:
         """The process of the whole workload."""
@@ -169,7 +169,7 @@ class Cooperating:
             sample = int(samples.integers(num_samples))
             if self.world.is_up(source):
                 self.requests += 1
-                self.open[self.requests] = request = _UnderWay(self, self.plans[source], self.requests, sample)
+                self.open[self.requests] = request = UnderWay(self, self.plans[source], self.requests, sample)
                 request.start()
                 if most is not None:
                     over.append(request.over)
@@ -189,7 +189,7 @@ class Cooperating:
                 raise RunError(f"workload '{self.name}': the model cannot be served: {error}; has it diverged?") from error
         return self.results[key]
 
-    def end(self, request: _UnderWay, outcome: str, spent: _Spent, correct: bool | None = None) -> None:
+    def end(self, request: UnderWay, outcome: str, spent: Spent, correct: bool | None = None) -> None:
         """Write down how a request ended."""
         del self.open[request.number]
         request.over.succeed()
@@ -208,7 +208,7 @@ class Cooperating:
             self.end(request, "censored", request.spent)
 
 
-class _UnderWay:
+class UnderWay:
     """One request: a process for each device, and an event for each message that says whether it arrived, and what led to it."""
 
     def __init__(self, serving: Cooperating, plan: _Plan, number: int, sample: int) -> None:
@@ -219,7 +219,7 @@ class _UnderWay:
         self.sample = sample
         self.arrival_s = self.world.now
         self.described = plan.placement.described
-        self.spent = _Spent(self.arrival_s)
+        self.spent = Spent(self.arrival_s)
         self.wait_s = serving.settings.placement.wait_s
         self.over = self.world.env.event()
         self.arrived = [False] * len(plan.placement.crossings)
@@ -234,7 +234,7 @@ class _UnderWay:
             self.world.env.process(self._device(device))
 
     def _device(self, device: str) -> Process:
-        spent = _Spent(self.arrival_s)
+        spent = Spent(self.arrival_s)
         number, can_go_on = 0, True
         for stage_number, (stage, work) in enumerate(zip(self.plan.placement.stages, self.plan.work, strict=True)):
             if self.over.triggered:
@@ -262,7 +262,7 @@ class _UnderWay:
         if device == self.plan.cluster.source:
             self._answer(spent)
 
-    def _barrier(self, incoming: list[tuple[int, Crossing]], spent: _Spent) -> Generator[Any, Any, _Spent]:
+    def _barrier(self, incoming: list[tuple[int, Crossing]], spent: Spent) -> Generator[Any, Any, Spent]:
         """Wait for messages, for the optional ones no longer than may be; what led to the last thing that was waited for."""
         env = self.world.env
         needed = [self.events[place] for place, crossing in incoming if not crossing.is_optional]
@@ -285,7 +285,7 @@ class _UnderWay:
         waited_s = self.world.now - last.until_s
         return last if waited_s <= 0 else replace(last, until_s=self.world.now, transmit_s=last.transmit_s + waited_s)
 
-    def _send(self, place: int, crossing: Crossing, spent: _Spent) -> Process:
+    def _send(self, place: int, crossing: Crossing, spent: Spent) -> Process:
         payload_bytes = self.serving.reply_bytes if crossing.what == "reply" else int(self.lengths[place, self.sample])
         message = Message(kind=crossing.what, payload_bytes=payload_bytes, workload=self.serving.name, label=f"request {self.number}")
         sending = yield self.world.send(crossing.sender, crossing.receiver, message)
@@ -299,7 +299,7 @@ class _UnderWay:
         )
         self.events[place].succeed(spent if sending.delivered else None)
 
-    def _answer(self, spent: _Spent) -> None:
+    def _answer(self, spent: Spent) -> None:
         present = self._present()
         missing = [worker for worker, is_there in zip(self.plan.cluster.workers, present, strict=True) if not is_there]
         if missing:
@@ -314,7 +314,7 @@ class _UnderWay:
             for worker, place in zip(self.plan.cluster.workers, self.plan.made_by, strict=True)
         )
 
-    def _fail(self, spent: _Spent) -> None:
+    def _fail(self, spent: Spent) -> None:
         if not self.over.triggered:
             self.serving.end(self, "failed", spent)
 

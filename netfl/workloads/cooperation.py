@@ -48,6 +48,15 @@ class Cooperation(Protocol):
         """What shows once the model and the devices are known: (path below `placement`, message) each. Trains nothing."""
         ...
 
+    def foreseen(self, session: Session, cluster: Cluster) -> StagedPlacement:
+        """What each device will compute and send, as far as it is known before anything is trained.
+
+        Raises:
+            NetflError: a device's memory is too small.
+            ValueError: the model cannot be shared so.
+        """
+        ...
+
     def answering(self, session: Session, name: str, model: Recipe, activations: Pipeline) -> Answering:
         """What answers in a run.
 

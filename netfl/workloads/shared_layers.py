@@ -32,9 +32,15 @@ class _SharedLayers:
         """See `Cooperation.problems`."""
         for cluster in clusters:
             try:
-                check_memory(self.placement(session, cluster), cluster.tiers)
+                self.foreseen(session, cluster)
             except NetflError as error:
                 yield (), f"for '{cluster.source}': {error}"
+
+    def foreseen(self, session: Session, cluster: Cluster) -> StagedPlacement:
+        """See `Cooperation.foreseen`."""
+        placement = self.placement(session, cluster)
+        check_memory(placement, cluster.tiers)
+        return placement
 
     def answering(self, session: Session, name: str, model: Recipe, activations: Pipeline) -> _Answering:
         """See `Cooperation.answering`."""

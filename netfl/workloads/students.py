@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -87,7 +88,7 @@ class Students:
             yield ("trainer",), str(error)
         task = session.task
         try:
-            filters, height, width = session.store.force(teacher_maps(task.model, self.student, task.dataset))
+            filters, _, _ = session.store.force(teacher_maps(task.model, self.student, task.dataset))
         except ValueError as error:
             yield ("student",), str(error)
             return
@@ -95,14 +96,22 @@ class Students:
         if filters < count:
             yield (), f"the teacher's last convolution has {filters} filters, too few for {count} students"
             return
-        edges = [place * filters // count for place in range(count + 1)]
-        groups = tuple(tuple(range(first, behind)) for first, behind in zip(edges, edges[1:], strict=False))
-        team = StudentTeam(student=self.student, groups=groups, side=(height, width))
         for cluster in clusters:
             try:
-                check_memory(placement_of(session, team, cluster, self.inputs == "everywhere"), cluster.tiers)
+                self.foreseen(session, cluster)
             except NetflError as error:
                 yield (), f"for '{cluster.source}': {error}"
+
+    def foreseen(self, session: Session, cluster: Cluster) -> StagedPlacement:
+        """See `Cooperation.foreseen`; with equally many filters a student."""
+        task, count = session.task, len(cluster.workers)
+        filters, height, width = session.store.force(teacher_maps(task.model, self.student, task.dataset))
+        edges = [place * filters // count for place in range(count + 1)]
+        groups = tuple(tuple(range(first, behind)) for first, behind in pairwise(edges))
+        team = StudentTeam(student=self.student, groups=groups, side=(height, width))
+        placement = placement_of(session, team, cluster, self.inputs == "everywhere")
+        check_memory(placement, cluster.tiers)
+        return placement
 
     def answering(self, session: Session, name: str, model: Recipe, activations: Pipeline) -> _Team:
         """See `Cooperation.answering`."""

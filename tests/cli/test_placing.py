@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from netfl.cli.commands import cli
 from tests.workloads.small import serving_only, training_only
+from tests.workloads.test_cooperative import STUDENTS
+from tests.workloads.test_cooperative import scenario as cooperative
 
 
 def netfl(*arguments: str) -> Any:
@@ -108,3 +110,23 @@ def test_a_scenario_that_serves_nothing(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(training_only(), sort_keys=False))
     done = netfl("place", str(path))
     assert done.exit_code == 3 and "there is nothing to place" in done.stderr
+
+
+def test_ways_to_answer_together_are_compared_without_training(tmp_path: Path) -> None:
+    """Four filters a student: 16 bytes and 4 of header from node-2 to node-1; the sample, 64 values, goes to node-2 first."""
+    found = cooperative(STUDENTS)
+    path = tmp_path / "together.yaml"
+    path.write_text(yaml.safe_dump(found, sort_keys=False))
+    document = json.loads(netfl("place", str(path), "--json").stdout)
+    (group,) = document["groups"]
+    rows = {row["kind"]: row for row in group["cooperations"]}
+    assert set(rows) == {"students", "filter_split", "tiles", "alone"}
+    assert (rows["students"]["messages"], rows["students"]["sent_bytes"]) == (2, (4 + 4 * 64) + (4 + 4 * 4))
+    assert (rows["alone"]["messages"], rows["alone"]["sent_bytes"]) == (0, 0)
+    for row in rows.values():
+        assert row["at_least_s"] * (1 - 1e-9) <= row["simulated_s"] <= row["at_most_s"] * (1 + 1e-9)
+    shown = netfl("place", str(path), "--png", str(tmp_path / "out.png"))
+    assert shown.exit_code == 0 and "filter_split" in shown.stdout
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    refused = netfl("place", str(path), "--planner", "chain")
+    assert refused.exit_code == 3 and "devices that answer together have no planners" in refused.stderr

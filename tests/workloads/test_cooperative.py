@@ -201,6 +201,22 @@ def test_students_answer_more_than_ten_times_as_fast_as_split_filters() -> None:
         assert 20 * dict(students.parameter_bytes)[device] < profile.parameter_bytes
 
 
+def test_students_come_close_to_their_teacher() -> None:
+    """B.3 asks for 0.02 on digits. Of seeds 5, 6 and 7 this is the one with the widest gap, 0.011."""
+    students = {
+        "kind": "students",
+        "student": {"kind": "cnn", "channels": [8, 24]},
+        "trainer": {"kind": "adam", "epochs": 40, "batch_size": 32, "learning_rate": 0.01, "schedule": "cosine"},
+    }
+    found = scenario(students, pretrained={"kind": "sgd", "epochs": 15, "batch_size": 16, "learning_rate": 0.1})
+    found |= {"seed": 6, "model": {"kind": "cnn", "channels": [16, 32]}, "data": {"source": "digits"}}
+    serving, answering, cluster = session_of(found)
+    task = serving.session.task
+    teacher = STORE.force(values.evaluate(task.model, answering.teacher, task.dataset)).accuracy
+    assert teacher > 0.95
+    assert answering.answers(cluster, (True, True)).correct.mean() >= teacher - 0.02
+
+
 def test_codecs_work_on_what_crosses() -> None:
     for placement in (STUDENTS, {"kind": "filter_split"}, {"kind": "tiles"}):
         codec = [{"kind": "quantize", "bits": 8}]
