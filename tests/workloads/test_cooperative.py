@@ -163,7 +163,6 @@ def test_a_lost_student_counts_as_zeros_and_a_lost_share_of_filters_is_no_answer
 @pytest.mark.parametrize("kind", ["filter_split", "tiles"])
 def test_shared_layers_answer_as_the_whole_model(kind: str) -> None:
     _, answering, cluster = session_of(scenario({"kind": kind}, workers=["node-1", "node-2", "node-3"]))
-    from netfl.learning import values
 
     task = answering.session.task
     found = answering.session.store.force(values.evaluate(task.model, answering.model, task.dataset))
