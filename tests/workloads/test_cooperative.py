@@ -10,6 +10,7 @@ import pytest
 from netfl import run
 from netfl.errors import RunError, ScenarioError
 from netfl.learning.students import StudentTeam
+from netfl.learning import values
 from netfl.placement.stages import estimate_stages
 from netfl.scenario import load
 from netfl.scenario.build import prepare
@@ -163,7 +164,6 @@ def test_a_lost_student_counts_as_zeros_and_a_lost_share_of_filters_is_no_answer
 @pytest.mark.parametrize("kind", ["filter_split", "tiles"])
 def test_shared_layers_answer_as_the_whole_model(kind: str) -> None:
     _, answering, cluster = session_of(scenario({"kind": kind}, workers=["node-1", "node-2", "node-3"]))
-
     task = answering.session.task
     found = answering.session.store.force(values.evaluate(task.model, answering.model, task.dataset))
     assert answering.answers(cluster, (True, True, True)).correct.mean() == found.accuracy
