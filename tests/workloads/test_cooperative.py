@@ -9,8 +9,8 @@ import pytest
 
 from netfl import run
 from netfl.errors import RunError, ScenarioError
-from netfl.learning.students import StudentTeam
 from netfl.learning import values
+from netfl.learning.students import StudentTeam
 from netfl.placement.stages import estimate_stages
 from netfl.scenario import load
 from netfl.scenario.build import prepare
