@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["compare_command", "print_tables"]
 
 EXIT_TRUE = 5
+_ROUNDING = 1e-15
+"""What is left of differences that are none."""
 
 
 @click.command("compare")
@@ -85,7 +87,7 @@ def _number(value: float, metric: str) -> str:
         return sign + format_bytes(abs(value))
     if metric.endswith("energy_j"):
         return sign + format_energy(abs(value))
-    return f"{value:.4g}"
+    return f"{value:.4g}" if abs(value) > _ROUNDING else "0"
 
 
 def _shown(each: Estimate, metric: str) -> str:

@@ -194,10 +194,11 @@ def members_of(folders: Sequence[Path]) -> tuple[list[Member], list[tuple[Path, 
                 if status_of(where) != "finished":
                     skipped.append((where, _what(status_of(where))))
                 elif where.resolve() not in found:
-                    settings = point["settings"] if alone else _settings_of(where)
-                    found[where.resolve()] = Member(
-                        where.resolve(), settings, str(point.get("label", "")), int(point["replicate"]), figures_of(where)
-                    )
+                    axes = point.get("axes", point["settings"])
+                    settings = axes if alone else _settings_of(where)
+                    # Lists of points have a column each, so that their labels need none together.
+                    label = "" if alone and axes.keys() != point["settings"].keys() else str(point.get("label", ""))
+                    found[where.resolve()] = Member(where.resolve(), settings, label, int(point["replicate"]), figures_of(where))
             continue
         status = status_of(folder)
         if folder.resolve() in found:

@@ -31,6 +31,8 @@ class Point:
         replicate: which repetition, from 0.
         scenario: what to run.
         hash: of the configuration; the name of the point's folder.
+        axes: what tables tell points apart by: for each list of points its name and the entry's label, in place of the settings of that
+            entry; else the settings.
     """
 
     settings: Mapping[str, Any]
@@ -38,6 +40,7 @@ class Point:
     replicate: int
     scenario: Scenario
     hash: str
+    axes: Mapping[str, Any]
 
     @property
     def title(self) -> str:
@@ -77,6 +80,7 @@ class _Row:
 
     settings: Mapping[str, Any]
     places: Mapping[str, Mark]
+    axes: Mapping[str, Any]
     label: str = ""
 
 
@@ -135,7 +139,7 @@ def plan(
             if constraint is not None and not _holds(constraint, base, scenario, row.settings, replicate):
                 excluded += 1
                 continue
-            point = Point(row.settings, row.label, replicate, scenario, config_hash(scenario))
+            point = Point(row.settings, row.label, replicate, scenario, config_hash(scenario), row.axes)
             equal += point.hash in points
             points.setdefault(point.hash, point)
     if problems:
@@ -176,7 +180,8 @@ class _Loading:
 def _joined(rows: Sequence[_Row]) -> _Row:
     settings = {key: value for row in rows for key, value in row.settings.items()}
     places = {key: place for row in rows for key, place in row.places.items()}
-    return _Row(settings, places, ", ".join(row.label for row in rows if row.label))
+    axes = {name: value for row in rows for name, value in row.axes.items()}
+    return _Row(settings, places, axes, ", ".join(row.label for row in rows if row.label))
 
 
 def _axes(base: Loaded, sweep: Sweep, own: Mapping[str, tuple[Sequence[Any], Mark]]) -> list[list[_Row]]:
@@ -211,7 +216,7 @@ def _axes(base: Loaded, sweep: Sweep, own: Mapping[str, tuple[Sequence[Any], Mar
             problems.append(base.problem(("sweep", "grid", key), "expected at least one value"))
     for key, (given, mark) in own.items():
         checked(key, (), mark.file, mark)
-        axes.append([_Row({key: from_folder(key, value, Path())}, {key: mark}) for value in given])
+        axes.append([_Row({key: from_folder(key, value, Path())}, {key: mark}, {key: value}) for value in given])
         if not given:
             problems.append(Problem("expected at least one value", key, mark.file))
     if sweep.zip:
@@ -248,7 +253,8 @@ def _point_row(base: Loaded, entry: Mapping[str, Any], where: tuple[str | int, .
         problems.append(base.problem((*where, "label"), f"expected a text, got {label!r}"))
         label = ""
     rows = [_row(base, {key: value}, (*where, key)) for key, value in entry.items() if key != "label"]
-    return replace(_joined(rows), label=label)
+    joined = replace(_joined(rows), label=label)
+    return joined if where[1] == "points" else replace(joined, axes={str(where[2]): label or f"entry {where[3]}"})
 
 
 def _row(base: Loaded, settings: Mapping[str, Any], where: tuple[str | int, ...]) -> _Row:
@@ -256,7 +262,7 @@ def _row(base: Loaded, settings: Mapping[str, Any], where: tuple[str | int, ...]
     mark = base.tree.mark(where)
     folder = Path(mark.file).parent if mark is not None and Path(mark.file).is_file() else Path()
     settled = {key: from_folder(key, value, folder) for key, value in settings.items()}
-    return _Row(settled, dict.fromkeys(settings, mark) if mark is not None else {})
+    return _Row(settled, dict.fromkeys(settings, mark) if mark is not None else {}, settled)
 
 
 def _grid(text: str, label: str) -> tuple[str, list[Any]]:

@@ -130,7 +130,7 @@ def swept(folder: Path) -> tuple[list[SweptRun], dict[str, str]]:
     if isinstance(points, list):
         runs = [
             SweptRun(
-                settings={str(key): _shown(value) for key, value in dict(point.get("settings", {})).items()},
+                settings={str(key): _shown(value) for key, value in dict(point.get("axes", point.get("settings", {}))).items()},
                 label=str(point.get("label") or ""), replicate=int(point.get("replicate", 0)), folder=str(point["hash"]),
                 metrics=_finished(folder / "points" / str(point["hash"])),
             )

@@ -224,7 +224,13 @@ def _facts(made: Plan, argv: Sequence[str]) -> dict[str, Any]:
         "argv": list(argv),
         "table": list(made.table),
         "points": [
-            {"hash": point.hash, "label": point.label, "replicate": point.replicate, "settings": dict(point.settings)}
+            {
+                "hash": point.hash,
+                "label": point.label,
+                "replicate": point.replicate,
+                "settings": dict(point.settings),
+                "axes": dict(point.axes),
+            }
             for point in made.points
         ],
     }

@@ -124,6 +124,7 @@ def test_lists_of_points_multiply_and_their_labels_stand_side_by_side() -> None:
     }
     made = plan(training_only(sweep={"point_lists": lists}))
     assert [point.label for point in made.points] == ["short, here", "short, there", "long, here", "long, there"]
+    assert [point.axes for point in made.points[:2]] == [{"training": "short", "place": "here"}, {"training": "short", "place": "there"}]
     assert [(point.scenario.workloads["training"].rounds, point.scenario.seed) for point in made.points] == [(3, 5), (3, 6), (9, 5), (9, 6)]
 
 

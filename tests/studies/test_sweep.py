@@ -101,6 +101,22 @@ def test_a_study_ends_with_the_table_that_it_asks_for(tmp_path: Path) -> None:
     assert "sweep.table: no figure 'bytes_upp' (did you mean 'bytes_up'?)" in wrong.stderr
 
 
+def test_lists_of_points_are_columns(tmp_path: Path) -> None:
+    lists = {
+        "size": [{"label": "few"}, {"label": "many", "workloads.training.clients_per_round": 4}],
+        "time": [{"label": "short"}, {"workloads.training.rounds": 1}],
+    }
+    scenario = training_only(training__rounds=2, sweep={"point_lists": lists})
+    run(tmp_path / "s", scenario)
+    document = json.loads(netfl("compare", str(tmp_path / "s"), "--metric", "training.rounds", "--format", "json").stdout)
+    assert document["keys"] == ["size", "time"]
+    assert [group["settings"] for group in document["groups"]][1:3] == [
+        {"size": "few", "time": "entry 1"},
+        {"size": "many", "time": "short"},
+    ]
+    assert [(each["key"], each["to"], each["mean"]) for each in document["effects"]] == [("size", "many", 0.0), ("time", "entry 1", -1.0)]
+
+
 def test_points_pair_by_replicate(tmp_path: Path) -> None:
     """Common random numbers: with time to spare, a rate changes no model, and a replicate does."""
     table = package.sweep(study(), output=tmp_path / "s")

@@ -25,7 +25,6 @@ function startFront() {
     place.setAttribute("aria-label", `${fy.name} against ${fx.name}. ${byId("front-told").textContent}`);
     const width = Math.max(260, Math.floor(place.clientWidth));
     const height = clamp(width * 0.45, 260, 430);
-    const margin = { left: 66, right: 20, top: 24, bottom: 40 };
     const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%", "aria-hidden": "true" });
     const span = (name) => {
       const all = known.flatMap((one) => one[name]);
@@ -35,6 +34,8 @@ function startFront() {
       return [Math.max(0, low - wide * 0.08), high + wide * 0.08];
     };
     const [xs, ys] = [span("x"), span("y")];
+    const longest = Math.max(...ticks(...ys, 5).map((value) => written[fy.unit](value).length));
+    const margin = { left: Math.max(66, 14 + 6.6 * longest), right: 20, top: 24, bottom: 40 };
     const x = (value) => margin.left + ((value - xs[0]) / (xs[1] - xs[0])) * (width - margin.left - margin.right);
     const y = (value) => height - margin.bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (height - margin.top - margin.bottom);
     for (const value of ticks(...ys, 5)) {
