@@ -77,7 +77,7 @@ class Kill:
         return self.again / self.finished_before if self.finished_before else 0.0
 
 
-def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 5, seed: int = 1) -> Iterator[Kill]:
+def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 30, seed: int = 1) -> Iterator[Kill]:
     """Kill so many runs, one after the other; raises if a run fails."""
     file = folder / "kills.json"
     file.write_text(json.dumps(scenario(rounds, epochs)))

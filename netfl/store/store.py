@@ -20,6 +20,7 @@ __all__ = ["MissingValueError", "Store"]
 _WRITE_S = 5e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
+_REMEMBERED = 4
 _NOTHING = object()
 
 ANNOUNCED_TO_REST = 20_000
@@ -41,8 +42,8 @@ class Store:
     join as soon as forcing needs any call of their function, so that a cohort trains as one batch.
 
     On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
-    since the last write are twenty times what the write costs, so keeping costs at most a twentieth, and a run that is killed
-    loses the facts of the last 100 ms of computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
+    since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a run that
+    is killed loses little more than that much computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
     with a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was
@@ -68,6 +69,7 @@ class Store:
         self.computing_s = 0.0
         self._facts: list[tuple[bytes, Any]] = []
         self._facts_at_s = self._tensors_at_s = 0.0
+        self._slowness = 1.0  # of writing, against what `_write_s` expects
         self._announced: dict[bytes, Recipe] = {}
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
@@ -223,10 +225,14 @@ class Store:
             self._flush(disk, arrays)
 
     def _is_due(self, last_s: float, num_bytes: int) -> bool:
-        return self.computing_s - last_s > _WORTH * (_WRITE_S + num_bytes / _WRITE_BYTES_PER_S)
+        return self.computing_s - last_s > _WORTH * self._slowness * _write_s(num_bytes)
 
     def _flush(self, disk: Disk, arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
+        started_s = time.perf_counter()
         disk.put(self._facts, arrays)
+        num_bytes = sum(array.nbytes for _, named in arrays for array in named.values())
+        found = (time.perf_counter() - started_s) / _write_s(num_bytes)
+        self._slowness += (found - self._slowness) / _REMEMBERED
         self._facts = []
         self._facts_at_s = self.computing_s
         if arrays:
@@ -251,6 +257,11 @@ class Store:
         """Let a recipe hold its value in place of its arguments."""
         form = made.function.form
         made.hold(self._shelf.put(form, value) if isinstance(form, TensorForm) else _Here(value))
+
+
+def _write_s(num_bytes: int) -> float:
+    """What a write is expected to take on a middling disk."""
+    return _WRITE_S + num_bytes / _WRITE_BYTES_PER_S
 
 
 @dataclass(frozen=True)
