@@ -88,6 +88,10 @@ class Trace:
         table = self._notes[type(row)]
         table.rows.append(table.values_of(row))
 
+    def extend_notes(self, row_type: type, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The same for many rows of one type: the fields of each in their order."""
+        self._notes[row_type].rows += rows
+
     def flush(self) -> None:
         """Make all rows so far readable to others.
 
@@ -147,14 +151,19 @@ class _Table:
         self.values_of = attrgetter(*(column for column, _ in columns))
         # How many columns of one kind follow one another.
         self.runs = [(kind, len(list(run))) for kind, run in itertools.groupby(kind for _, kind in columns)]
+        self.num_columns = len(columns)
         self.rows: list[tuple[Any, ...]] = []
 
     def encoded(self, texts: _Texts, whole: _WholeNumbers) -> Iterator[bytes]:
         """The bytes of the rows for the digest, which no other row shares."""
-        columns = zip(*self.rows, strict=True)
+        columns = list(zip(*self.rows, strict=True))
+        if len(columns) != self.num_columns:
+            raise ValueError(f"expected {self.num_columns} values a row, got {len(columns)}: {self.insert}")
         parts: list[Iterator[bytes]] = []
+        place = 0
         for kind, count in self.runs:
-            run = [next(columns) for _ in range(count)]
+            run = columns[place : place + count]
+            place += count
             if kind == "float":
                 # The numbers of a row in one call, each after its length.
                 lengths_and_numbers = itertools.chain.from_iterable((itertools.repeat(8), column) for column in run)
