@@ -217,7 +217,10 @@ class Flow:
     @property
     def latency_s(self) -> float:
         """Seconds of silence for the route's latency so far."""
-        return self.route.latency_s if self._tail_s else max(self.route.latency_s - self.silence_left_s, 0.0)
+        if self._tail_s:
+            return self.route.latency_s
+        left_s = self._latency_left_s if self._latency_since_s is None else self.silence_left_s
+        return max(self.route.latency_s - left_s, 0.0)
 
     @property
     def tail_s(self) -> float:
@@ -312,6 +315,7 @@ class Fabric:
         self._timelines: Availabilities = {} if timelines is None else timelines
         # Of those that something has crossed or asked for.
         self._elements: dict[str, _Element] = {}
+        self._varies = any([link.up_rates is not None or link.down_rates is not None for link in topology.links.values()])
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
@@ -507,8 +511,8 @@ class Fabric:
     def _go_on(self, flow: Flow) -> None:
         """Nothing holds it: let its silence, or its bits, run."""
         if flow._silent and flow._latency_left_s > 0:
-            flow._latency_since_s = self.env.now
-            self._note(self.env.now + flow._latency_left_s, _LATENCY, flow._epoch, flow)
+            flow._latency_since_s = now = self.env.now
+            self._note(now + flow._latency_left_s, _LATENCY, flow._epoch, flow)
         elif flow._silent and flow._tail_s is not None:
             # An event of its own, so that a flow never ends before `start` has given it back.
             self._note(self.env.now, _LATENCY, flow._epoch, flow)
@@ -517,14 +521,14 @@ class Fabric:
             self._move(flow)
 
     def _move(self, flow: Flow) -> None:
-        now = self.env.now
-        if flow._load is None:
+        now, load = self.env.now, flow._load
+        if load is None:
             flow._goal_bits = 8.0 * flow.num_bytes
-            flow._load = self._shares.load(flow._way.path, flow._goal_bits, flow._weight, flow)
+            load = flow._load = self._shares.load(flow._way.path, flow._goal_bits, flow._weight, flow)
         if flow._pace is not None:
             self._take_step(flow, flow._pace.begin(now, self.moved_bits_of(flow)))
         self._moving[flow._number] = flow
-        self._shares.add(flow._load, now)
+        self._shares.add(load, now)
         self._settle_later()
 
     def _go_on_at(self, flow: Flow, moved_bits: float) -> None:
@@ -558,16 +562,17 @@ class Fabric:
         return tail_s > 0
 
     def _stop_moving(self, flow: Flow) -> None:
-        assert flow._load is not None
+        load = flow._load
+        assert load is not None
         del self._moving[flow._number]
-        self._shares.remove(flow._load, self.env.now)
+        self._shares.remove(load, self.env.now)
         # Taken away, it is at rest: `metered` is all that moved of it.
-        flow._way.metered_bits += flow._load.metered
+        flow._way.metered_bits += load.metered
         if self._supplied:
             for element in flow._elements:
                 if isinstance(element, _Element) and element.supply is not None:
-                    element.radiated_j += self._joules_a_bit(element.name, flow.route) * flow._load.metered
-        flow._load.metered = 0.0
+                    element.radiated_j += self._joules_a_bit(element.name, flow.route) * load.metered
+        load.metered = 0.0
         self._settle_later()
 
     def _hold(self, flow: Flow) -> None:
@@ -673,8 +678,9 @@ class Fabric:
     def _arm(self) -> None:
         """Have the timer ring when the next thing is due."""
         due = self._shares.next_finish_s()
-        if self._agenda and self._agenda[0][0] < due:
-            due = self._agenda[0][0]
+        agenda = self._agenda
+        if agenda and agenda[0][0] < due:
+            due = agenda[0][0]
         if due < self._armed_s:
             self._armed_s = due
             now = self.env.now
@@ -705,16 +711,7 @@ class Fabric:
         while agenda and agenda[0][0] <= now:
             _, kind, _, epoch, what = heapq.heappop(agenda)
             if epoch == what._epoch:
-                if kind == _CHANGE:
-                    self._change(what)
-                elif kind == _RATE:
-                    self._vary(what)
-                elif kind == _EXPIRY:
-                    self.end(what, "expired")
-                elif kind == _PACE:
-                    if what._pace_due_s <= now:
-                        self._go_on_at(what, self.moved_bits_of(what))
-                else:
+                if kind == _LATENCY:
                     what._latency_since_s = None
                     what._latency_left_s = 0.0
                     if what._tail_s is not None:
@@ -722,6 +719,14 @@ class Fabric:
                     else:
                         what._silent = False
                         self._move(what)
+                elif kind == _CHANGE:
+                    self._change(what)
+                elif kind == _RATE:
+                    self._vary(what)
+                elif kind == _EXPIRY:
+                    self.end(what, "expired")
+                elif what._pace_due_s <= now:
+                    self._go_on_at(what, self.moved_bits_of(what))
         self._waking = False
         if not self._settling:
             self._arm()
@@ -767,7 +772,7 @@ class Fabric:
         if not route.hops:
             raise ValueError(f"expected a route of at least one hop, got one from '{route.source}' to itself")
         hops = route.hops
-        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None]
+        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None] if self._varies else []
         for hop in varying:
             if hop.rates is not None:
                 key = (hop.link.name, hop.forward)

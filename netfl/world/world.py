@@ -438,7 +438,8 @@ class World:
         now = self.now
         rows = []
         nothing = [0.0, 0.0]
-        for name, site in sorted(self.topology.sites.items()):
+        sites = self.topology.sites
+        for name in sorted(sites):
             profile, processor = self._profiles[name], self._processors.get(name)
             busy_s, peak_bytes = (0.0, 0) if processor is None else (processor.busy_s(), processor.peak_memory_bytes)
             transmit_j, receive_j = radio_j.get(name, nothing)
@@ -448,7 +449,7 @@ class World:
             # The fields of a `DeviceUse`, in their order.
             rows.append(
                 (
-                    name, site.tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
+                    name, sites[name].tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
                     self._bytes_up.get(name, 0), self._bytes_down.get(name, 0),
                     storage_bytes + peak_bytes, storage_bytes,
                 )
