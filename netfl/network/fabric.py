@@ -315,7 +315,7 @@ class Fabric:
         self._timelines: Availabilities = {} if timelines is None else timelines
         # Of those that something has crossed or asked for.
         self._elements: dict[str, _Element] = {}
-        self._varies = any([link.up_rates is not None or link.down_rates is not None for link in topology.links.values()])
+        self._varies = any(link.up_rates is not None or link.down_rates is not None for link in topology.links.values())
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
