@@ -261,8 +261,10 @@ class Flatten:
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, torch.Size]:
         """See `Layer`; the input's shape is kept."""
         # Into a new tensor: a copy by `contiguous` has odd strides at axes of length 1, and they pick another kernel.
-        rows = x.new_zeros((len(x), x.shape[4], self.width))
-        rows[..., : math.prod(x.shape[1:4])].copy_(x.flatten(1, 3).transpose(1, 2))
+        features = math.prod(x.shape[1:4])
+        make = x.new_empty if features == self.width else x.new_zeros
+        rows = make((len(x), x.shape[4], self.width))
+        rows[..., :features].copy_(x.flatten(1, 3).transpose(1, 2))
         return rows, x.shape
 
     def input_gradient(self, weights: Sequence[Tensor], kept: torch.Size, gradient: Tensor) -> Tensor:

@@ -82,8 +82,10 @@ class Candidates:
         windows_KDS, (K, C) = kept[0], kept[2][:2]
         kh, kw = self.kernel
         g_copies = torch.bmm(gradient.view(K, -1, windows_KDS.shape[2]), windows_KDS.transpose(1, 2))
-        each = _between_zeros(g_copies.view(K, 2, 2, -1, kh + 1, kw + 1, C))
-        g_weight = (each[:, 0, 0] + each[:, 0, 1]).add_(each[:, 1, 0]).add_(each[:, 1, 1])
+        upper, lower = _between_zeros(g_copies.view(K, 2, 2, -1, kh + 1, kw + 1, C)).unbind(1)
+        g_weight = torch.add(*upper.unbind(1))
+        for each in lower.unbind(1):
+            g_weight.add_(each)
         update.add(self.index, g_weight.permute(0, 1, 4, 2, 3))
 
     def _sides(self, H: int, W: int) -> tuple[int, ...]:
@@ -95,7 +97,7 @@ class Candidates:
         """The four copies of the weights (K, Q, D)."""
         K, outputs, C, kh, kw = weight.shape
         copies = weight.new_zeros((K, 2, 2, outputs, kh + 1, kw + 1, C))
-        _between_zeros(copies).copy_(weight.permute(0, 1, 3, 4, 2).contiguous()[:, None, None])
+        _between_zeros(copies).copy_(weight.permute(0, 1, 3, 4, 2).contiguous().unsqueeze(1).unsqueeze(1))
         return copies.view(K, 4 * outputs, -1)
 
 
@@ -124,14 +126,15 @@ class MaxOfFour:
         """See `Layer`; the candidates are kept."""
         y = x.flatten(1, 2).amax(1)
         if self.bias is not None:
-            y.add_(weights[self.bias][:, :, None, None, None])
+            y.add_(weights[self.bias].view(*y.shape[:2], 1, 1, 1))
         return y, x
 
     def input_gradient(self, weights: Sequence[Tensor], kept: Tensor, gradient: Tensor) -> Tensor:
         """See `Layer`; it takes the candidates' place."""
-        rows = torch.maximum(kept[:, :, 0], kept[:, :, 1])
-        _share(gradient, rows[:, 0], rows[:, 1])
-        _share(rows, kept[:, :, 0], kept[:, :, 1])
+        left, right = kept.unbind(2)
+        rows = torch.maximum(left, right)
+        _share(gradient, *rows.unbind(1))
+        _share(rows, left, right)
         return kept
 
     def descend(self, kept: Tensor, gradient: Tensor, update: Update) -> None:
