@@ -82,7 +82,8 @@ class Classes:
         else:
             self._follow(load, now_s)
             if bottleneck is not self._free:
-                self._offer_rise(group)
+                if group.rises:
+                    self._offer_rise(group)
                 self._offer_end(group)
 
     def _class(self, key: tuple[tuple[Capacity, ...], float], now_s: float) -> LoadClass:
@@ -223,9 +224,12 @@ class Classes:
                     self._unlimit(load, now_s)
                     self._follow(load, now_s)
         if group.bottleneck is not self._free:
-            self._offer_rise(group)
-            self._offer_fall(group)
-            self._offer_end(group)
+            if group.rises:
+                self._offer_rise(group)
+            if group.falls:
+                self._offer_fall(group)
+            if group.ends:
+                self._offer_end(group)
 
     def _push_due(self, time_s: float, what: Capacity | Load) -> None:
         heappush(self._due, (time_s, what.ticket, what))

@@ -330,7 +330,7 @@ class Shares(Classes):
             if tied or level <= below or not slope:
                 self._take(capacity, now_s)
                 self._shift(capacity, now_s)
-            elif not self._shift(capacity, now_s):
+            elif not ((capacity.rises or capacity.falls) and self._shift(capacity, now_s)):
                 # No load is taken, limited or released: the same would be found again.
                 break
         if level == NEVER:
