@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol
 
 import simpy
 
@@ -22,8 +22,11 @@ from netfl.network.variation import Gaps, Rates
 
 __all__ = ["Fabric", "Flow", "Held", "Pace", "Step"]
 
-_SETTLE = 2
-"""SimPy priority of the solve: after the urgent (0) and normal (1) events of the same instant."""
+_NORMAL: Any = 1
+_SETTLE: Any = 2
+"""SimPy priority of the solve: after the urgent (0) and normal (1) events of the same instant. SimPy takes any whole number as a priority; its type
+hint names only its own two.
+"""
 
 _ROUNDING = 1e-12
 """A flow of which no more than this share is left when an outage begins has ended at that instant but for rounding."""
@@ -683,12 +686,9 @@ class Fabric:
             due = agenda[0][0]
         if due < self._armed_s:
             self._armed_s = due
-            now = self.env.now
-            self._ring(self._wake, 1, due - now if due > now else 0.0, due)
-
-    def _ring(self, callback: Callable[[simpy.Event], None], priority: int, delay_s: float, value: float) -> None:
-        # SimPy takes any integer as a priority; its type hint names only its own two.
-        self.env.schedule(_Bell(self.env, callback, value), cast("Any", priority), delay_s)
+            env = self.env
+            now = env.now
+            env.schedule(_Bell(env, self._wake, due), _NORMAL, due - now if due > now else 0.0)
 
     def _wake(self, event: simpy.Event) -> None:
         now = self.env.now
@@ -735,13 +735,13 @@ class Fabric:
                 # Nothing else happens at this instant: no event of its own for the solve.
                 self._settle(event)
             else:
-                self._ring(self._settle, _SETTLE, 0.0, 0.0)
+                self.env.schedule(_Bell(self.env, self._settle, 0.0), _SETTLE)
 
     def _settle_later(self) -> None:
         if not self._settling:
             self._settling = True
             if not self._waking:
-                self._ring(self._settle, _SETTLE, 0.0, 0.0)
+                self.env.schedule(_Bell(self.env, self._settle, 0.0), _SETTLE)
 
     def _settle(self, event: simpy.Event) -> None:
         self._settling = False

@@ -91,6 +91,7 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
     for name, medium_block in file.media.items():
         duplex = medium_block.duplex or _duplex([link for link in links.values() if link.medium == name])
         media[name] = replace(media[name], duplex=duplex)
+    found += _contradictions(file, media)
     if not sites:
         found.append((("devices",), "expected at least one device", ""))
     if found:
@@ -205,6 +206,40 @@ def _preset(block: LinkBlock, path: PathKey, found: Found) -> Link | None:
         queue_bytes=block.queue,
         cost=block.cost,
     )
+
+
+_SHARED_BY = {"cell": "a base station shares out", "csma": "stations contend for", "aloha": "stations send into at will"}
+
+
+def _contradictions(file: TopologyFile, media: dict[str, Medium]) -> Found:
+    """Links that cannot be in the medium that they name: wires, radios that share their air in another way than the first one there, and
+    half-duplex ones where each direction has its own.
+    """
+    found: Found = []
+    first: dict[str, tuple[str, str]] = {}
+    for key, block in file.links.items():
+        technology = TECHNOLOGIES.get(block.technology or "")
+        if block.medium not in media:
+            continue
+        path: PathKey = ("links", key, "medium")
+        duplex = block.duplex or (technology.duplex if technology is not None else "full")
+        if duplex == "half" and media[block.medium].duplex == "full":
+            found.append((path, f"'{key}' is half-duplex, and medium '{block.medium}' has airtime of its own for each direction", ""))
+        if technology is None:
+            continue
+        if technology.medium == "own":
+            hint = "leave out `medium`, or give a `rate` and a `latency` in place of the technology"
+            found.append(
+                (path, f"'{technology.name}' shares its capacity with no other link, and cannot be in medium '{block.medium}'", hint)
+            )
+            continue
+        name, way = first.setdefault(block.medium, (technology.name, technology.medium))
+        if way != technology.medium:
+            here, there = _SHARED_BY[technology.medium], _SHARED_BY[way]
+            found.append(
+                (path, f"'{technology.name}' is air that {here}, and medium '{block.medium}' has links of '{name}', air that {there}", "")
+            )
+    return found
 
 
 def _duplex(members: list[Link]) -> Literal["half", "full"]:

@@ -235,6 +235,78 @@ def test_larger_networks(seed):
             assert abs(shares.rate_bps(load) - rate) <= 1e-9 * rate
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_few_loads_on_many_capacities(seed):
+    """Most capacities have one load or none: loads come alone, are joined by a second on one capacity or on several, are held and go on alone or
+    shared, and capacities change under them; weights, caps and media among them. Progressive filling in floats is the reference.
+    """
+    choose = random.Random(seed)
+    count = choose.randint(12, 60)
+    amounts = [choose.uniform(1, 50) for _ in range(count)]
+    exponents = [0.5 if choose.random() < 0.1 else 0.0 for _ in range(count)]
+    shares = Shares()
+    capacities = [
+        shares.capacity(str(place), amount, exponent) for place, (amount, exponent) in enumerate(zip(amounts, exponents, strict=True))
+    ]
+    now, moving, held, rates, held_back_s = 0.0, {}, {}, {}, {}
+    for _ in range(200):
+        kind = choose.random()
+        then = now
+        if kind < 0.35 or not moving:
+            # Neighbours in the list are crossed together, as the links of a road are.
+            first = choose.randrange(count)
+            crossed = sorted({(first + place) % count for place in range(choose.randint(1, 6))})
+            costs = {place: choose.choice([1.0, 1.0, 1.0, choose.uniform(0.2, 3)]) for place in crossed}
+            stations = [(place, choose.choice("uvw")) for place in crossed if exponents[place]]
+            path = shares.path(
+                {capacities[place]: cost for place, cost in costs.items()}, [(capacities[at], name) for at, name in stations]
+            )
+            load = shares.load(path, choose.uniform(0.5, 20), choose.choice([1.0, 1.0, 2.0]), owner=(costs, stations))
+            moving[load], held_back_s[load] = shares.left_bits(load, now), 0.0
+            shares.add(load, now)
+        elif kind < 0.45:
+            load = choose.choice(list(moving))
+            held[load] = moving.pop(load)
+            shares.remove(load, now)
+        elif kind < 0.55 and held:
+            load = choose.choice(list(held))
+            moving[load] = held.pop(load)
+            shares.add(load, now)
+        elif kind < 0.62:
+            shares.change(choose.choice(list(moving)), now, cap_bps=choose.choice([math.inf, choose.uniform(0.1, 4)]), cause="cap")
+        elif kind < 0.7:
+            place = choose.randrange(count)
+            amounts[place] = choose.uniform(1, 50)
+            shares.resize(capacities[place], amounts[place], now)
+        else:
+            end = shares.next_finish_s()
+            assert end == pytest.approx(now + min(left / rates[load] for load, left in moving.items()), rel=1e-9)
+            then = end if kind < 0.9 else choose.uniform(now, end)
+            for load in moving:
+                moving[load] -= rates[load] * (then - now)
+                held_back_s[load] += then - now
+            now = then
+            for load in shares.take_finished(now) if now == end else []:
+                assert moving.pop(load) == pytest.approx(0, abs=1e-9)
+                shares.remove(load, now)
+                # What held it back adds up to the time for which it moved.
+                assert sum(seconds for seconds, _, _ in load.spent.values()) == pytest.approx(held_back_s[load], rel=1e-9)
+        for load, left in moving.items():
+            assert shares.left_bits(load, now) == pytest.approx(left, rel=1e-9, abs=1e-9)
+        shares.settle(now)
+        at = [{name for load in moving for there, name in load.owner[1] if there == place} for place in range(count)]
+        offers = [amount * max(1, len(names)) ** -exponent for amount, names, exponent in zip(amounts, at, exponents, strict=True)]
+        takes = []
+        for load in moving:
+            takes.append(dict(load.owner[0]))
+            if load.cap_bps < math.inf:
+                takes[-1][len(offers)] = 1.0
+                offers.append(load.cap_bps)
+        rates = dict(zip(moving, max_min_rates(offers, takes, [load.weight for load in moving]), strict=True))
+        for load, rate in rates.items():
+            assert shares.rate_bps(load) == pytest.approx(rate, rel=1e-9)
+
+
 def test_a_class_that_changes_its_bottleneck_keeps_what_has_moved():
     # Two loads of 9 bits over x (3) and y (10): 1.5 each. At 2 s (6 left each) eight more join on y alone: y gives 1 to each of ten. At 3 s those
     # eight have moved 1 bit of 1 and end; the two go on at 1.5 with 5 left: 3 + 5 / 1.5 s.

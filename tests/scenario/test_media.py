@@ -1,5 +1,6 @@
 """Whether both directions of a medium share its airtime."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,28 @@ def test_cells_of_frequency_division_have_airtime_for_each_direction(
 
 def test_a_half_duplex_technology_cannot_be_in_a_full_duplex_cell(tmp_path: Path) -> None:
     with pytest.raises(
-        ScenarioError, match="link 'radio-0' is half-duplex, and its medium 'cell' has airtime of its own for each direction"
+        ScenarioError,
+        match=r"links\.radio-0\.medium: 'radio-0' is half-duplex, and medium 'cell' has airtime of its own for each direction",
     ):
         load_topology(written(tmp_path, {"duplex": "full"}, {"technology": "wifi5_80"}))
+
+
+@pytest.mark.parametrize(
+    ("technologies", "message"),
+    [
+        (["wifi5_80", "eth_1g"], "links.radio-1.medium: 'eth_1g' shares its capacity with no other link, and cannot be in medium 'cell'"),
+        (
+            ["wifi5_80", "lte_m"],
+            "links.radio-1.medium: 'lte_m' is air that a base station shares out, and medium 'cell' has links of 'wifi5_80', "
+            "air that stations contend for",
+        ),
+        (
+            ["lorawan_sf7", "ieee802154"],
+            "links.radio-1.medium: 'ieee802154' is air that stations contend for, and medium 'cell' has links of 'lorawan_sf7', "
+            "air that stations send into at will",
+        ),
+    ],
+)
+def test_links_that_contradict_their_medium_are_told(tmp_path: Path, technologies: list[str], message: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(message)):
+        load_topology(written(tmp_path, {}, *({"technology": name} for name in technologies)))
