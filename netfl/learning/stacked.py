@@ -260,7 +260,7 @@ def train(
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
     """Parameters (k, *stacked shape) from vectors; what fills up is 0."""
     vectors = starts[0] if all(start is starts[0] for start in starts) else np.array(starts)
-    dtype = torch.from_numpy(vectors).dtype
+    dtype = torch.float32 if vectors.dtype == np.float32 else torch.float64
     weights = []
     begin = 0
     for shape, stacked_shape in zip(plan.shapes, plan.stacked_shapes, strict=True):
