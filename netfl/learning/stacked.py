@@ -21,7 +21,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -133,8 +133,7 @@ def clients_per_chunk(plan: Plan, batch_size: int, number_bytes: int) -> int:
     return max(1, plan.chunk_bytes // (numbers * number_bytes))
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Clients that step together.
 
     Args:
@@ -237,7 +236,7 @@ def train(
     vectors: dict[int, npt.NDArray[Any]] = {}
     losses = np.empty((len(starts), 3))
     number = clients_per_chunk(plan, batch_size, starts[0].itemsize)
-    with torch.inference_mode(not plan.needs_autograd), torch.no_grad():
+    with torch.no_grad() if plan.needs_autograd else torch.inference_mode():
         for begin in range(0, len(ranking), number):
             chunk = ranking[begin : begin + number]
             weights = _stack(plan, [starts[client] for client in chunk])
@@ -260,7 +259,7 @@ def train(
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
     """Parameters (k, *stacked shape) from vectors; what fills up is 0."""
     vectors = starts[0] if all(start is starts[0] for start in starts) else np.array(starts)
-    dtype = torch.from_numpy(vectors).dtype
+    dtype = torch.float32 if vectors.dtype == np.float32 else torch.float64
     weights = []
     begin = 0
     for shape, stacked_shape in zip(plan.shapes, plan.stacked_shapes, strict=True):
@@ -326,7 +325,8 @@ def _train_chunk(
     if plan.needs_autograd:  # A row of zeros may have no finite gradient (a norm's, say): fill up with a client's own sample.
         sources = np.where(epoch.scales > 0, sources, firsts[epoch.owners])
     penalise = penalties.gradient_of(rule)
-    terms = torch.empty((2, len(shares), 1), dtype=scales.dtype)
+    sums: list[Tensor] = []
+    answered: list[Tensor] = []
     for past, shuffles in enumerate(zip(*orders, strict=True)):
         picked = np.append(offsets + np.concatenate(shuffles), len(offsets))[sources]
         samples_e = samples.index_select(0, torch.from_numpy(picked))
@@ -335,22 +335,26 @@ def _train_chunk(
         targets[places, answers_e] = shares
         targets_e, answers_e = torch.from_numpy(targets), torch.from_numpy(answers_e[:, None])
         before = past * steps_an_epoch
+        sums, answered = [], []  # those of the last epoch stay
         for step in epoch.steps:
             update, rows = updates[step.clients.start, step.clients.stop], step.rows
             batch = Batch(samples_e[rows], step.lengths, generators[step.clients])
             logits, kept = plan.forward(update.weights, batch)
-            gradient = _loss(logits, targets_e[rows], answers_e[rows], scales[rows], terms[:, rows])
+            gradient = _loss(logits, targets_e[rows], answers_e[rows], scales[rows], sums, answered)
             penalty = None if penalise is None else functools.partial(penalise, shares=scales[rows])
             plan.backward(update, kept, gradient, penalty)
             update.finish(before[step.clients] + step.number)
     is_real = epoch.scales.nonzero()[0]
     owners = epoch.owners[is_real]
-    first, second = terms.flatten(1).numpy()[:, is_real]
+    first, second = torch.cat(sums).numpy()[is_real, 0], torch.cat(answered).numpy()[is_real, 0]
     each = np.log(first.astype(np.float64)) - second
     before_last = (steps_an_epoch - 1) * batch_size
     in_last = epoch.sources[is_real] >= (firsts + before_last)[owners]
-    last = np.bincount(owners, weights=each * in_last) / (lengths - before_last)
-    return np.stack([np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths, last], axis=1)
+    losses = np.empty((len(lengths), 3))
+    losses[:, 0] = np.bincount(owners, each) / lengths
+    losses[:, 1] = np.bincount(owners, each**2) / lengths
+    losses[:, 2] = np.bincount(owners, each * in_last) / (lengths - before_last)
+    return losses
 
 
 def _with_filling(plan: Plan, inputs: Sequence[npt.NDArray[Any]]) -> Tensor:
@@ -366,7 +370,7 @@ def _with_filling(plan: Plan, inputs: Sequence[npt.NDArray[Any]]) -> Tensor:
     return torch.from_numpy(samples)
 
 
-def _loss(stacked_logits: Tensor, targets: Tensor, answers: Tensor, scales: Tensor, terms: Tensor) -> Tensor:
+def _loss(stacked_logits: Tensor, targets: Tensor, answers: Tensor, scales: Tensor, sums: list[Tensor], answered: list[Tensor]) -> Tensor:
     """The gradient of the mean cross entropy, made of the logits in place.
 
     Args:
@@ -374,11 +378,12 @@ def _loss(stacked_logits: Tensor, targets: Tensor, answers: Tensor, scales: Tens
         targets: (k * B, outputs), one-hot times scales.
         answers: (k * B, 1), the labels.
         scales: (k * B, 1), of the gradients.
-        terms: (2, k * B, 1), filled: a sample's loss is log(first) - second.
+        sums: gets (k * B, 1), for each sample the sum of its exponentials: its loss is log(sum) - answered.
+        answered: gets (k * B, 1), the logit of its label.
     """
     logits = stacked_logits.flatten(0, 1)
     logits.sub_(logits.amax(1, keepdim=True))
-    torch.gather(logits, 1, answers, out=terms[1])
+    answered.append(logits.gather(1, answers))
     gradient = logits.exp_()
-    sums = torch.sum(gradient, 1, keepdim=True, out=terms[0])
-    return gradient.mul_(scales / sums).sub_(targets).view(stacked_logits.shape)
+    sums.append(gradient.sum(1, keepdim=True))
+    return gradient.mul_(scales / sums[-1]).sub_(targets).view(stacked_logits.shape)

@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import annotated_types
 import numpy as np
@@ -70,8 +70,7 @@ class FitJob:
     offset: Floats | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class FitResult:
+class FitResult(NamedTuple):
     """What one client's training gave.
 
     Args:

@@ -59,7 +59,7 @@ def updates_of(
     starts = [weight.clone() for weight in weights] if rule.proximal else []
 
     def of(clients: slice) -> Update:
-        chosen = [weight[clients] for weight in weights]
+        chosen = weights if clients == slice(0, len(totals)) else [weight[clients] for weight in weights]
         states = [[tensor[clients] for tensor in tensors] for tensors in (velocities, moments, starts, offsets)]
         moved = None if after is None else lambda: after(clients)
         if rule.is_fused and not offsets:
