@@ -78,11 +78,11 @@ class Chain:
 
     def settle(self, weights: Sequence[Tensor]) -> None:
         """Classes that only fill up stay absent."""
-        weights[-1][:, self.num_classes :] = ABSENT
+        weights[-1][:, self.num_classes :].fill_(ABSENT)
 
     def forward(self, weights: Sequence[Tensor], batch: Batch) -> tuple[Tensor, list[Any]]:
         """See `netfl.learning.stacked.Plan`."""
-        x = batch.samples.view(len(weights[0]), -1, *self.inputs)
+        x = batch.samples.view(len(batch.lengths), -1, *self.inputs)
         if len(self.inputs) == 3:
             x = x.permute(0, 2, 3, 4, 1)
         trail = []

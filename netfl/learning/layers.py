@@ -207,7 +207,7 @@ class Relu:
 
     def input_gradient(self, weights: Sequence[Tensor], kept: Tensor, gradient: Tensor) -> Tensor:
         """See `Layer`."""
-        result: Tensor = torch.ops.aten.threshold_backward(gradient, kept, 0)
+        result: Tensor = torch.ops.aten.threshold_backward.default(gradient, kept, 0)
         return result
 
     def descend(self, kept: Any, gradient: Tensor, update: Update) -> None:

@@ -34,6 +34,9 @@ class Built:
     def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
         return nn.Sequential(*self.layers())
 
+    def __str__(self) -> str:
+        return self.layers.__name__
+
 
 def conv_at_odd_places() -> list[nn.Module]:
     """Convolutions without padding, bias or pooling behind them, a pool without ReLU, odd sides and odd widths."""
