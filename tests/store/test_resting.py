@@ -34,7 +34,9 @@ def live_recipes(
             gc.collect()
             counts.append(sum(isinstance(each, Recipe) for each in gc.get_objects()))
 
-    scenario = training_only(training__rounds=at_rounds[-1], training__clients_per_round=per_round, model={"kind": "mlp", "hidden": [4]}, **changes)
+    scenario = training_only(
+        training__rounds=at_rounds[-1], training__clients_per_round=per_round, model={"kind": "mlp", "hidden": [4]}, **changes
+    )
     return counts, run(scenario, on_progress=count, store=store_).metrics
 
 
