@@ -20,11 +20,12 @@ result does not depend on the order of events.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from netfl.network.sharing import max_min_rates
@@ -35,17 +36,12 @@ _WEIGHT_UNIT = 2.0**-110
 _RATE_UNIT = 2.0**-60
 _FULL = 1.0 + 1e-12
 """A capacity whose use exceeds its offer by no more than rounding is not overloaded."""
+_Entry = tuple[float, int, "_Class", int]
 _SPARE = 256
 """Heaps keep entries that no longer hold until they come up, or until these and three quarters of the rest are such."""
 _NEVER = math.inf
 _SAME = 1e-14
 """A level that moves by no more than this share has not changed for others."""
-
-
-_NO_GROUPS: dict[Capacity, _Group] = {}
-_NO_CAPACITIES: dict[Capacity, None] = {}
-_NO_ENTRIES: list[tuple[float, int, _Class, int]] = []
-"""What all capacities that are not shared have in common; nothing is ever put in there."""
 
 
 class Capacity:
@@ -74,6 +70,7 @@ class Capacity:
         "offer",
         "order",
         "queued",
+        "ready",
         "rises",
         "safe",
         "served",
@@ -92,39 +89,39 @@ class Capacity:
         self.exponent = exponent
         self.offer = amount
         self.loads_at: dict[str, int] | None = None
-        # Who crosses it: one load alone, or classes, grouped by the capacity to which they are bound.
+        # Who crosses it: one load alone, or classes.
         self.count = 0
         self.sole: Load | None = None
         self.shared = False
-        self.groups: dict[Capacity, _Group] = _NO_GROUPS
+        self.ready = False
+
+    def get_ready(self) -> None:
+        """Before it is shared. Most capacities never are: until then, those of one device's link hold nothing of what follows."""
+        self.ready = True
+        # Classes, grouped by the capacity to which they are bound.
+        self.groups: dict[Capacity, _Group] = {}
         self.limited = 0
         self.total = 0
         # Its level, infinite while it is not full, and its clock: `served` bits per weight at `since_s`.
-        self.level = math.inf
+        self.level = _NEVER
         self.served = 0.0
         self.since_s = 0.0
         # Of the classes bound to it, the next to end (by clock), to reach their limit, and to come under it again.
-        self.ends: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
-        self.rises: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
-        self.falls: list[tuple[float, int, _Class, int]] = _NO_ENTRIES
+        self.ends: list[tuple[float, int, _Class, int]] = []
+        self.rises: list[tuple[float, int, _Class, int]] = []
+        self.falls: list[tuple[float, int, _Class, int]] = []
         # Other capacities that its classes cross, those of them that are full, and a bound below which the rest stay not full.
-        self.bound_nearby: dict[Capacity, _Group] = _NO_GROUPS
-        self.full_nearby: dict[Capacity, None] = _NO_CAPACITIES
-        self.lowest_safe = math.inf
-        self.safe = math.inf
+        self.bound_nearby: dict[Capacity, _Group] = {}
+        self.full_nearby: dict[Capacity, None] = {}
+        self.lowest_safe = _NEVER
+        self.safe = _NEVER
         self.queued = False
         self.touched = False
         self.ticket = 0
 
-    def make_room(self) -> None:
-        """Get ready to be shared. Most capacities never are: until then, those of one device's link hold nothing of their own."""
-        if self.groups is _NO_GROUPS:
-            self.groups, self.bound_nearby, self.full_nearby = {}, {}, {}
-            self.ends, self.rises, self.falls = [], [], []
-
     def clock(self, now_s: float) -> float:
         """Cumulative service per weight."""
-        return self.served if self.level == math.inf else self.served + self.level * (now_s - self.since_s)
+        return self.served if self.level == _NEVER else self.served + self.level * (now_s - self.since_s)
 
 
 class _Group:
@@ -179,13 +176,13 @@ class _Class:
     def __init__(self, key: tuple[tuple[Capacity, ...], float], bottleneck: Capacity) -> None:
         self.key = key
         self.capacities = key[0]
-        self.weights = [0] * len(key[0])
+        self.weights = dict.fromkeys(key[0], 0)
         self.count = 0
         self.following = 0
         self.bottleneck = bottleneck
         self.binding = 0
         self.ahead = 0.0
-        self.bound = _Bound(bottleneck, bottleneck.amount, 0.0, 0.0, {})
+        self.bound: _Bound
         # Tickets of the loads by which it stands in the three heaps of its bottleneck.
         self.offered_end = self.offered_rise = self.offered_fall = 0
         self.ends: list[tuple[float, int, Load]] = []
@@ -199,15 +196,8 @@ class Path:
     __slots__ = ("costs", "stations")
 
     def __init__(self, costs: Mapping[Capacity, float], stations: Sequence[tuple[Capacity, str]]) -> None:
-        self.costs = sorted(costs.items(), key=lambda item: item[0].order)
+        self.costs = {capacity: costs[capacity] for capacity in sorted(costs, key=_by_order)}
         self.stations = stations
-
-    def cost(self, capacity: Capacity) -> float:
-        """What one bit takes of a capacity on it."""
-        for each, cost in self.costs:
-            if each is capacity:
-                return cost
-        raise KeyError(capacity.name)
 
 
 _NOTHING: dict[Capacity | str, tuple[float, float, float]] = {}
@@ -247,15 +237,15 @@ class Load:
         "rates",
         "spent",
         "ticket",
+        "units",
         "weight",
-        "weights",
     )
 
     def __init__(self, path: Path, bits: float, weight: float, owner: Any) -> None:
         self.path = path
         self.owner = owner
         self.weight = weight
-        self.cap_bps = math.inf
+        self.cap_bps = _NEVER
         self.cause = ""
         self.spent = _NOTHING
         self.limiter: Capacity | str = ""
@@ -263,10 +253,11 @@ class Load:
         self.active = False
         self.ticket = 0
         self.following = False
-        self.limit = math.inf
+        self.limit = _NEVER
         self.group: _Class
-        self.weights: list[int] = []
-        self.rates: list[int] | None = None
+        # What it takes of the capacities that it shares, of their level while it follows the clock and of their bits while it is limited.
+        self.units: list[tuple[Capacity, int]] = []
+        self.rates: list[tuple[Capacity, int]] | None = None
         self._left = bits
         self._point = 0.0
         self._mark = 0.0
@@ -276,7 +267,7 @@ class Load:
 
     def spend(self, on: Capacity | str, seconds: float, bits: float, part: float) -> None:
         """Note what held it back; `part` is of bits over the capacity's amount, its cost for a bit not counted."""
-        share_s = part if isinstance(on, str) else part * self.path.cost(on)
+        share_s = part if isinstance(on, str) else part * self.path.costs[on]
         if self.spent is _NOTHING:
             self.spent = {on: (seconds, bits, share_s)}
             return
@@ -291,8 +282,12 @@ class Shares:
 
     def __init__(self, patience: int = 20) -> None:
         self._patience = patience
-        self._free = Capacity("free", -1, math.inf, 0.0)
-        self._free.make_room()
+        self._free = Capacity("free", -1, _NEVER, 0.0)
+        self._free.get_ready()
+        self._free.touched = True
+        # Of the loads that share no capacity now.
+        self._lone = _Class(((), 0.0), self._free)
+        self._unbound = self._lone.bound = _Bound(self._free, _NEVER, 0.0, 0.0, {})
         self._orders = 0
         self._tickets = 0
         self._classes: dict[tuple[tuple[Capacity, ...], float], _Class] = {}
@@ -323,19 +318,27 @@ class Shares:
 
     def add(self, load: Load, now_s: float) -> None:
         """Let a load move; rates are right again after `settle`."""
-        for medium, station in load.path.stations:
+        path = load.path
+        for medium, station in path.stations:
             self._station(medium, station, 1)
         load.active = True
-        for capacity, _ in load.path.costs:
+        joined: dict[Load, None] | None = None
+        for capacity in path.costs:
             capacity.count += 1
             if capacity.count == 1:
                 capacity.sole = load
             elif not capacity.shared:
+                if not capacity.ready:
+                    capacity.get_ready()
                 capacity.shared = True
-                capacity.make_room()
-                sole = capacity.sole
+                assert capacity.sole is not None
+                if joined is None:
+                    joined = {capacity.sole: None}
+                else:
+                    joined[capacity.sole] = None
                 capacity.sole = None
-                assert sole is not None
+        if joined is not None:
+            for sole in joined:
                 self._leave(sole, now_s)
                 self._enter(sole, now_s)
         self._enter(load, now_s)
@@ -344,12 +347,13 @@ class Shares:
         """Take a load away with what has moved of it; rates are right again after `settle`."""
         self._leave(load, now_s)
         load.active = False
-        for capacity, _ in load.path.costs:
+        path = load.path
+        for capacity in path.costs:
             capacity.count -= 1
             if capacity.count == 0:
                 capacity.sole = None
                 capacity.shared = False
-        for medium, station in load.path.stations:
+        for medium, station in path.stations:
             self._station(medium, station, -1)
 
     def resize(self, capacity: Capacity, amount: float, now_s: float) -> None:
@@ -364,7 +368,7 @@ class Shares:
         if sole is not None:
             # What one load alone crosses is that load's limit.
             self._leave(sole, now_s)
-        for group in capacity.groups[capacity].classes if capacity in capacity.groups else ():
+        for group in capacity.groups[capacity].classes if capacity.shared and capacity in capacity.groups else ():
             # What it has spent at the amount of until now.
             clock = self._clock_of(group, now_s)
             group.bound = _Bound(capacity, amount, now_s, clock, group.bound.spent(now_s, clock))
@@ -387,7 +391,7 @@ class Shares:
         """
         for load in loads:
             self._leave(load, now_s)
-        path.costs = sorted(costs.items(), key=lambda item: item[0].order)
+        path.costs = {capacity: costs[capacity] for capacity in sorted(costs, key=_by_order)}
         for load in loads:
             self._enter(load, now_s)
 
@@ -403,17 +407,19 @@ class Shares:
 
     def settle(self, now_s: float) -> None:
         """Find all rates anew where something has changed."""
-        dirty, rounds, seen = self._dirty, 0, set()
-        while dirty:
-            capacity = dirty.popleft()
-            self._level(capacity, now_s)
-            # Only now: what its own work changed, it has seen.
-            capacity.queued = False
-            rounds += 1
-            seen.add(capacity)
-            if rounds > self._patience * (len(seen) + 4):
-                self._fill(list(dict.fromkeys([*dirty, capacity])), now_s)
-                break
+        dirty = self._dirty
+        if dirty:
+            rounds, seen = 0, set()
+            while dirty:
+                capacity = dirty.popleft()
+                self._level(capacity, now_s)
+                # Only now: what its own work changed, it has seen.
+                capacity.queued = False
+                rounds += 1
+                seen.add(capacity)
+                if rounds > self._patience * (len(seen) + 4):
+                    self._fill(list(dict.fromkeys([*dirty, capacity])), now_s)
+                    break
         tickets = self._tickets
         for capacity in self._touched:
             capacity.touched = False
@@ -431,17 +437,19 @@ class Shares:
     def next_finish_s(self) -> float:
         """When the next load ends if nothing changes; infinity if none moves."""
         due = self._due
-        while due and due[0][2].ticket != due[0][1]:
-            heapq.heappop(due)
-        return due[0][0] if due else math.inf
+        while due:
+            time_s, ticket, what = due[0]
+            if what.ticket == ticket:
+                return time_s
+            heappop(due)
+        return _NEVER
 
     def take_finished(self, now_s: float) -> list[Load]:
         """The loads that end now; each is to be removed."""
         finished: list[Load] = []
-        slack = 4e-16 * now_s
         due = self._due
         while due and due[0][0] <= now_s:
-            _, ticket, what = heapq.heappop(due)
+            _, ticket, what = heappop(due)
             if what.ticket != ticket:
                 continue
             if isinstance(what, Load):
@@ -449,12 +457,12 @@ class Shares:
                 finished.append(what)
                 continue
             if not what.touched:
-                self._touch(what)
-            clock = what.clock(now_s)
+                what.touched = True
+                self._touched.append(what)
             top = self._next_end(what)
             assert top is not None
             # The first has ended, whatever rounding says: the timer was set for it.
-            last = max(top[0], clock + slack * what.level)
+            last = max(top[0], what.clock(now_s) + 4e-16 * now_s * what.level)
             while top is not None and top[0] <= last:
                 load = top[2].ends[0][2]
                 load.ticket = 0
@@ -499,10 +507,12 @@ class Shares:
             offer = medium.amount * len(at) ** -medium.exponent
             if offer != medium.offer:
                 medium.offer = offer
+                if not medium.ready:
+                    medium.get_ready()
                 self._mark(medium)
 
     def _push_due(self, time_s: float, what: Capacity | Load) -> None:
-        heapq.heappush(self._due, (time_s, what.ticket, what))
+        heappush(self._due, (time_s, what.ticket, what))
         if len(self._due) > self._due_room:
             _sweep(self._due)
             self._due_room = 4 * len(self._due) + _SPARE
@@ -516,43 +526,58 @@ class Shares:
         limit = load.cap_bps / weight
         limiter: Capacity | str = load.cause
         shared: list[Capacity] = []
-        weights: list[int] = []
-        for capacity, cost in load.path.costs:
+        units: list[tuple[Capacity, int]] = []
+        for capacity, cost in load.path.costs.items():
+            take = cost * weight
             if capacity.shared:
                 shared.append(capacity)
-                weights.append(_units(cost * weight))
+                units.append((capacity, _ONE if take == 1.0 else _units(take)))
             else:
-                sole = capacity.offer / (cost * weight)
+                sole = capacity.offer / take
                 if sole < limit:
                     limit = sole
                     limiter = capacity
         load.limit = limit
         load.limiter = limiter
-        load.weights = weights
+        load.units = units
         load.rates = None
-        key = (tuple(shared), weight)
-        group = self._classes.get(key)
-        if group is None:
-            bottleneck, level = self._free, _NEVER
-            for capacity in shared:
-                if capacity.level < level:
-                    bottleneck, level = capacity, capacity.level
-            group = self._classes[key] = _Class(key, bottleneck)
-            self._attach(group)
-            group.bound = _Bound(group.bottleneck, group.bottleneck.amount, now_s, self._clock_of(group, now_s), {})
+        if shared:
+            key = (tuple(shared), weight)
+            group = self._classes.get(key)
+            if group is None:
+                group = self._classes[key] = self._class(key, now_s)
+            for capacity, unit in units:
+                capacity.total += unit
+                if not capacity.queued:
+                    capacity.queued = True
+                    self._dirty.append(capacity)
+        else:
+            group = self._lone
         group.count += 1
         load.group = group
-        for capacity, unit in zip(shared, weights, strict=False):
-            capacity.total += unit
-            if not capacity.queued:
-                self._mark(capacity)
-        if limit < group.bottleneck.level:
+        bottleneck = group.bottleneck
+        if limit < bottleneck.level:
             self._limit(load, now_s)
-            self._offer_fall(group)
+            if bottleneck is not self._free:
+                self._offer_fall(group)
         else:
             self._follow(load, now_s)
-            self._offer_rise(group)
-            self._offer_end(group)
+            if bottleneck is not self._free:
+                self._offer_rise(group)
+                self._offer_end(group)
+
+    def _class(self, key: tuple[tuple[Capacity, ...], float], now_s: float) -> _Class:
+        """A new class, bound to the capacity of the lowest level."""
+        bottleneck, level = self._free, _NEVER
+        for capacity in key[0]:
+            if capacity.level < level:
+                bottleneck, level = capacity, capacity.level
+        group = _Class(key, bottleneck)
+        self._attach(group)
+        group.bound = self._unbound
+        if bottleneck is not self._free:
+            group.bound = _Bound(bottleneck, bottleneck.amount, now_s, bottleneck.clock(now_s), {})
+        return group
 
     def _leave(self, load: Load, now_s: float) -> None:
         """Take an active load out of its class, with what is left of it."""
@@ -563,98 +588,110 @@ class Shares:
             self._unlimit(load, now_s)
         load.ticket = 0
         group.count -= 1
-        if not group.bottleneck.touched:
-            self._touch(group.bottleneck)
-        for capacity, unit in zip(group.capacities, load.weights, strict=False):
+        if len(group.rises) > 2 * group.count + _SPARE:
+            _sweep(group.rises)
+        bottleneck = group.bottleneck
+        if not bottleneck.touched:
+            bottleneck.touched = True
+            self._touched.append(bottleneck)
+        for capacity, unit in load.units:
             capacity.total -= unit
             if capacity.level < _NEVER and not capacity.queued:
-                self._mark(capacity)
-        if not group.count:
+                capacity.queued = True
+                self._dirty.append(capacity)
+        if not group.count and group is not self._lone:
             self._detach(group)
             del self._classes[group.key]
 
     def _follow(self, load: Load, now_s: float) -> None:
         group = load.group
+        bottleneck = group.bottleneck
         load.following = True
-        load._mark = self._clock_of(group, now_s)
-        load._point = load._mark + load._left / load.weight
+        load._mark = mark = bottleneck.clock(now_s) + group.ahead
+        load._point = point = mark + load._left / load.weight
         load._since_s = now_s
         load._then = group.bound
         self._tickets += 1
-        load.ticket = self._tickets
+        load.ticket = ticket = self._tickets
         group.following += 1
-        heapq.heappush(group.ends, (load._point, load.ticket, load))
-        if len(group.ends) > 4 * group.count + _SPARE:
+        spare = 4 * group.count + _SPARE
+        heappush(group.ends, (point, ticket, load))
+        if len(group.ends) > spare:
             _sweep(group.ends)
-        if load.limit < math.inf:
-            heapq.heappush(group.rises, (load.limit, load.ticket, load))
-            if len(group.rises) > 4 * group.count + _SPARE:
+        if load.limit < _NEVER:
+            heappush(group.rises, (load.limit, ticket, load))
+            if len(group.rises) > spare:
                 _sweep(group.rises)
-        bottleneck, weights = group.bottleneck, group.weights
-        for place, unit in enumerate(load.weights):
-            weights[place] += unit
-            group.capacities[place].groups[bottleneck].weight += unit
+        weights = group.weights
+        for capacity, unit in load.units:
+            weights[capacity] += unit
+            capacity.groups[bottleneck].weight += unit
 
     def _unfollow(self, load: Load, now_s: float) -> None:
         group = load.group
-        clock = self._clock_of(group, now_s)
+        bottleneck = group.bottleneck
+        clock = bottleneck.clock(now_s) + group.ahead
         load._left = (load._point - clock) * load.weight
-        load.metered += (clock - load._mark) * load.weight
-        self._spend_following(load, clock, now_s)
+        moved = (clock - load._mark) * load.weight
+        load.metered += moved
+        if load._then is not group.bound:
+            self._spend_following(load, clock, now_s)
+        elif now_s > load._since_s:
+            load.spend(bottleneck, now_s - load._since_s, moved, moved / group.bound.amount)
         group.following -= 1
-        bottleneck, weights = group.bottleneck, group.weights
-        for place, unit in enumerate(load.weights):
-            weights[place] -= unit
-            group.capacities[place].groups[bottleneck].weight -= unit
+        weights = group.weights
+        for capacity, unit in load.units:
+            weights[capacity] -= unit
+            capacity.groups[bottleneck].weight -= unit
 
     def _spend_following(self, load: Load, clock: float, now_s: float) -> None:
-        """Note the bottlenecks of its class while it followed the clock."""
-        group = load.group
-        if load._then is group.bound:
-            if now_s > load._since_s:
-                bits = (clock - load._mark) * load.weight
-                load.spend(group.bottleneck, now_s - load._since_s, bits, bits / group.bound.amount)
-            return
-        # What the class has spent by now, less what it had spent then.
+        """Note the bottlenecks that its class had while it followed the clock: what the class has spent by now, less what it had spent then."""
         then = load._then.spent(load._since_s, load._mark)
-        for capacity, (seconds, service, part) in group.bound.spent(now_s, clock).items():
+        for capacity, (seconds, service, part) in load.group.bound.spent(now_s, clock).items():
             seconds_then, service_then, part_then = then.get(capacity, (0.0, 0.0, 0.0))
             if seconds > seconds_then:
                 load.spend(capacity, seconds - seconds_then, (service - service_then) * load.weight, (part - part_then) * load.weight)
 
     def _limit(self, load: Load, now_s: float) -> None:
-        group = load.group
+        group, limit = load.group, load.limit
         load.following = False
         load._since_s = now_s
         self._tickets += 1
-        load.ticket = self._tickets
-        if group.capacities:
-            heapq.heappush(group.falls, (-load.limit, load.ticket, load))
-            if len(group.falls) > 4 * group.count + _SPARE:
-                _sweep(group.falls)
-        self._push_due(now_s + max(load._left, 0.0) / (load.limit * load.weight), load)
-        if load.rates is None:
-            load.rates = [int(unit * _WEIGHT_UNIT * load.limit / _RATE_UNIT) for unit in load.weights]
-        for capacity, rate in zip(group.capacities, load.rates, strict=False):
+        load.ticket = ticket = self._tickets
+        left = load._left
+        self._push_due(now_s + (left if left > 0.0 else 0.0) / (limit * load.weight), load)
+        if not group.capacities:
+            return
+        heappush(group.falls, (-limit, ticket, load))
+        if len(group.falls) > 4 * group.count + _SPARE:
+            _sweep(group.falls)
+        rates = load.rates
+        if rates is None:
+            whole = int(limit / _RATE_UNIT)
+            rates = load.rates = [
+                (capacity, whole if unit is _ONE else int(unit * _WEIGHT_UNIT * limit / _RATE_UNIT)) for capacity, unit in load.units
+            ]
+        for capacity, rate in rates:
             capacity.limited += rate
 
     def _unlimit(self, load: Load, now_s: float) -> None:
-        moved = load.limit * load.weight * (now_s - load._since_s)
-        load._left -= moved
-        load.metered += moved
-        if now_s > load._since_s:
+        seconds = now_s - load._since_s
+        if seconds > 0.0:
+            moved = load.limit * load.weight * seconds
+            load._left -= moved
+            load.metered += moved
             limiter = load.limiter
-            load.spend(limiter, now_s - load._since_s, moved, 0.0 if isinstance(limiter, str) else moved / limiter.amount)
-        assert load.rates is not None
-        for capacity, rate in zip(load.group.capacities, load.rates, strict=False):
-            capacity.limited -= rate
+            load.spend(limiter, seconds, moved, 0.0 if isinstance(limiter, str) else moved / limiter.amount)
+        if load.rates:
+            for capacity, rate in load.rates:
+                capacity.limited -= rate
 
     def _fit(self, group: _Class, level: float, now_s: float) -> None:
         """Limit the loads whose limit lies under the level, and no others, and let the bottleneck know."""
         moved = False
         heap = group.rises
         while heap and (heap[0][2].ticket != heap[0][1] or heap[0][0] < level):
-            _, ticket, load = heapq.heappop(heap)
+            _, ticket, load = heappop(heap)
             if load.ticket == ticket:
                 self._unfollow(load, now_s)
                 self._limit(load, now_s)
@@ -662,67 +699,80 @@ class Shares:
         if not moved:
             heap = group.falls
             while heap and (heap[0][2].ticket != heap[0][1] or -heap[0][0] >= level):
-                _, ticket, load = heapq.heappop(heap)
+                _, ticket, load = heappop(heap)
                 if load.ticket == ticket:
                     self._unlimit(load, now_s)
                     self._follow(load, now_s)
-                    moved = True
-        self._offer_rise(group)
-        self._offer_fall(group)
-        self._offer_end(group)
+        if group.bottleneck is not self._free:
+            self._offer_rise(group)
+            self._offer_fall(group)
+            self._offer_end(group)
+
+    # What a bottleneck knows of its classes' loads: of each class the first in each of three orders.
 
     def _offer_end(self, group: _Class) -> None:
         """Let its bottleneck know which of its loads ends first."""
-        heap, bottleneck = group.ends, group.bottleneck
-        while heap and heap[0][2].ticket != heap[0][1]:
-            heapq.heappop(heap)
-        if heap and heap[0][1] != group.offered_end and bottleneck is not self._free:
-            group.offered_end = heap[0][1]
-            heapq.heappush(bottleneck.ends, (heap[0][0] - group.ahead, heap[0][1], group, group.binding))
-            if len(bottleneck.ends) > 4 * len(bottleneck.groups[bottleneck].classes) + _SPARE:
-                held = bottleneck.ends
-                held[:] = [entry for entry in held if entry[2].binding == entry[3] and entry[2].offered_end == entry[1]]
-                heapq.heapify(held)
+        heap = group.ends
+        while heap:
+            point, ticket, load = heap[0]
+            if load.ticket == ticket:
+                if ticket != group.offered_end:
+                    group.offered_end = ticket
+                    self._offer(group.bottleneck, group.bottleneck.ends, (point - group.ahead, ticket, group, group.binding))
+                return
+            heappop(heap)
 
     def _offer_rise(self, group: _Class) -> None:
         """Let its bottleneck know which of its following loads has the lowest limit."""
-        heap, bottleneck = group.rises, group.bottleneck
-        while heap and heap[0][2].ticket != heap[0][1]:
-            heapq.heappop(heap)
-        if heap and heap[0][1] != group.offered_rise and bottleneck is not self._free:
-            group.offered_rise = heap[0][1]
-            heapq.heappush(bottleneck.rises, (heap[0][0], heap[0][1], group, group.binding))
-            if len(bottleneck.rises) > 4 * len(bottleneck.groups[bottleneck].classes) + _SPARE:
-                held = bottleneck.rises
-                held[:] = [entry for entry in held if entry[2].binding == entry[3] and entry[2].offered_rise == entry[1]]
-                heapq.heapify(held)
+        heap = group.rises
+        while heap:
+            limit, ticket, load = heap[0]
+            if load.ticket == ticket:
+                if ticket != group.offered_rise:
+                    group.offered_rise = ticket
+                    self._offer(group.bottleneck, group.bottleneck.rises, (limit, ticket, group, group.binding))
+                return
+            heappop(heap)
 
     def _offer_fall(self, group: _Class) -> None:
         """Let its bottleneck know which of its limited loads has the highest limit."""
-        heap, bottleneck = group.falls, group.bottleneck
-        while heap and heap[0][2].ticket != heap[0][1]:
-            heapq.heappop(heap)
-        if heap and heap[0][1] != group.offered_fall and bottleneck is not self._free:
-            group.offered_fall = heap[0][1]
-            heapq.heappush(bottleneck.falls, (heap[0][0], heap[0][1], group, group.binding))
-            if len(bottleneck.falls) > 4 * len(bottleneck.groups[bottleneck].classes) + _SPARE:
-                held = bottleneck.falls
-                held[:] = [entry for entry in held if entry[2].binding == entry[3] and entry[2].offered_fall == entry[1]]
-                heapq.heapify(held)
+        heap = group.falls
+        while heap:
+            limit, ticket, load = heap[0]
+            if load.ticket == ticket:
+                if ticket != group.offered_fall:
+                    group.offered_fall = ticket
+                    self._offer(group.bottleneck, group.bottleneck.falls, (limit, ticket, group, group.binding))
+                return
+            heappop(heap)
 
-    def _next_end(self, capacity: Capacity) -> tuple[float, int, _Class, int] | None:
+    def _offer(self, bottleneck: Capacity, heap: list[_Entry], entry: _Entry) -> None:
+        heappush(heap, entry)
+        if len(heap) > 4 * len(bottleneck.groups[bottleneck].classes) + _SPARE:
+            if heap is bottleneck.ends:
+                heap[:] = [each for each in heap if each[2].binding == each[3] and each[2].offered_end == each[1]]
+            elif heap is bottleneck.rises:
+                heap[:] = [each for each in heap if each[2].binding == each[3] and each[2].offered_rise == each[1]]
+            else:
+                heap[:] = [each for each in heap if each[2].binding == each[3] and each[2].offered_fall == each[1]]
+            heapify(heap)
+
+    def _next_end(self, capacity: Capacity) -> _Entry | None:
         """Of the classes bound to it, the one whose first load ends first; that load is at the head of the class's ends."""
         heap = capacity.ends
         while heap:
-            _, ticket, group, binding = heap[0]
+            top = heap[0]
+            _, ticket, group, binding = top
             if group.binding == binding and group.offered_end == ticket:
-                if group.ends and group.ends[0][1] == ticket and group.ends[0][2].ticket == ticket:
-                    return heap[0]
+                if group.ends:
+                    _, first, load = group.ends[0]
+                    if first == ticket and load.ticket == ticket:
+                        return top
                 group.offered_end = 0
-                heapq.heappop(heap)
+                heappop(heap)
                 self._offer_end(group)
             else:
-                heapq.heappop(heap)
+                heappop(heap)
         return None
 
     # Classes and capacities.
@@ -730,28 +780,31 @@ class Shares:
     def _attach(self, group: _Class) -> None:
         """Enter a class in the groups of its bottleneck."""
         bottleneck = group.bottleneck
-        for capacity, weight in zip(group.capacities, group.weights, strict=False):
+        for capacity, weight in group.weights.items():
             found = capacity.groups.get(bottleneck)
             if found is None:
                 found = capacity.groups[bottleneck] = _Group()
-                if capacity is not bottleneck:
+                if capacity is not bottleneck and bottleneck is not self._free:
                     bottleneck.bound_nearby[capacity] = found
-                    if capacity.level < math.inf:
+                    if capacity.level < _NEVER:
                         bottleneck.full_nearby[capacity] = None
                     elif capacity.safe < bottleneck.lowest_safe:
                         bottleneck.lowest_safe = capacity.safe
-            found.weight += weight
+            if weight:
+                found.weight += weight
             found.classes[group] = None
 
     def _detach(self, group: _Class) -> None:
         bottleneck = group.bottleneck
-        for capacity, weight in zip(group.capacities, group.weights, strict=False):
-            found = capacity.groups[bottleneck]
-            found.weight -= weight
+        for capacity, weight in group.weights.items():
+            groups = capacity.groups
+            found = groups[bottleneck]
+            if weight:
+                found.weight -= weight
             del found.classes[group]
             if not found.classes:
-                del capacity.groups[bottleneck]
-                if capacity is not bottleneck:
+                del groups[bottleneck]
+                if capacity is not bottleneck and bottleneck is not self._free:
                     del bottleneck.bound_nearby[capacity]
                     bottleneck.full_nearby.pop(capacity, None)
         group.binding += 1
@@ -759,55 +812,61 @@ class Shares:
 
     def _bind(self, group: _Class, to: Capacity, now_s: float) -> None:
         """Bind a class to another capacity, of those that it crosses, or to none (`_free`)."""
-        clock = self._clock_of(group, now_s)
+        bottleneck = group.bottleneck
+        clock = bottleneck.clock(now_s) + group.ahead
         bound = group.bound
         past = bound.spent(now_s, clock) if now_s > bound.since_s and group.following else bound.past
         group.bound = _Bound(to, to.amount, now_s, clock, past)
-        self._touch(group.bottleneck)
+        if not bottleneck.touched:
+            bottleneck.touched = True
+            self._touched.append(bottleneck)
         self._detach(group)
         group.bottleneck = to
+        level = to.level
         group.ahead = clock - to.clock(now_s)
         self._attach(group)
-        self._touch(to)
-        self._fit(group, to.level, now_s)
+        if not to.touched:
+            to.touched = True
+            self._touched.append(to)
+        self._fit(group, level, now_s)
         for capacity in group.capacities:
-            if capacity.level < math.inf or to.level > capacity.safe:
-                self._mark(capacity)
+            if (capacity.level < _NEVER or level > capacity.safe) and not capacity.queued:
+                capacity.queued = True
+                self._dirty.append(capacity)
 
     def _mark(self, capacity: Capacity) -> None:
         if not capacity.queued:
             capacity.queued = True
             self._dirty.append(capacity)
 
-    def _touch(self, capacity: Capacity) -> None:
-        if not capacity.touched:
-            capacity.touched = True
-            self._touched.append(capacity)
-
     # Levels.
 
     def _set(self, capacity: Capacity, level: float, now_s: float) -> None:
         """Change a level: the clock first goes on to now at the old one."""
         was = capacity.level
-        capacity.served = capacity.clock(now_s)
+        if was != _NEVER:
+            capacity.served += was * (now_s - capacity.since_s)
         capacity.since_s = now_s
         capacity.level = level
-        self._touch(capacity)
-        if (was < math.inf) != (level < math.inf):
+        if not capacity.touched:
+            capacity.touched = True
+            self._touched.append(capacity)
+        if was == _NEVER:
+            if level != _NEVER:
+                for other in capacity.groups:
+                    if other is not capacity:
+                        other.full_nearby[capacity] = None
+        elif level == _NEVER:
             for other in capacity.groups:
                 if other is not capacity:
-                    if level < math.inf:
-                        other.full_nearby[capacity] = None
-                    else:
-                        other.full_nearby.pop(capacity, None)
+                    other.full_nearby.pop(capacity, None)
 
     def _level(self, capacity: Capacity, now_s: float) -> None:
         """Recompute one level from the present levels of all others."""
         was, offer, groups = capacity.level, capacity.offer, capacity.groups
         level = was
         if was == _NEVER:
-            if self._use(capacity) <= offer * _FULL:
-                self._find_safe(capacity)
+            if self._has_room(capacity):
                 return
             level = self._top(capacity)
             self._set(capacity, level, now_s)
@@ -820,14 +879,15 @@ class Shares:
             # The highest level below this one, and whether another bottleneck has this very level.
             below, tied = 0.0, False
             for other, group in groups.items():
-                if other.level >= level:
+                its_level = other.level
+                if its_level >= level:
                     slope += group.weight
                     tied = tied or other is not capacity
                 else:
-                    if other.level > below:
-                        below = other.level
+                    if its_level > below:
+                        below = its_level
                     if group.weight:
-                        fixed += group.weight * _WEIGHT_UNIT * other.level
+                        fixed += group.weight * _WEIGHT_UNIT * its_level
             if slope:
                 # Use is a concave function of the level, so this tangent never leads beyond the answer.
                 new = (offer - fixed) / (slope * _WEIGHT_UNIT)
@@ -852,18 +912,44 @@ class Shares:
             elif not self._shift(capacity, now_s):
                 # No load is taken, limited or released: the same would be found again.
                 break
-        if level == math.inf:
+        if level == _NEVER:
             self._free_all(capacity, now_s)
-            self._find_safe(capacity)
-        if level == math.inf or was == math.inf or abs(level - was) > _SAME * level:
+            self._has_room(capacity)
+            self._spread(capacity)
+        elif (was == _NEVER or abs(level - was) > _SAME * level) and (capacity.full_nearby or level > capacity.lowest_safe):
             self._spread(capacity)
 
-    def _use(self, capacity: Capacity) -> float:
+    def _has_room(self, capacity: Capacity) -> bool:
+        """Whether what crosses it takes no more than it offers; if so, find the level up to which other levels may rise before it could be full."""
         use = capacity.limited * _RATE_UNIT
+        left = capacity.offer - use
+        weight = 0
+        levels: list[tuple[float, int]] = []
         for other, group in capacity.groups.items():
             if group.weight:
+                weight += group.weight
+                levels.append((other.level, group.weight))
                 use += group.weight * _WEIGHT_UNIT * other.level
-        return use
+        if use > capacity.offer * _FULL:
+            return False
+        safe = _NEVER
+        if weight:
+            safe = left / (weight * _WEIGHT_UNIT)
+            if len(levels) > 1:
+                levels.sort(reverse=True, key=_first)
+            for level, part in levels:
+                if safe >= level:
+                    break
+                # What is faster than that stays as it is: if it changes, this is found anew.
+                left -= part * _WEIGHT_UNIT * level
+                weight -= part
+                safe = left / (weight * _WEIGHT_UNIT) if weight else 0.0
+        capacity.safe = safe
+        if safe != _NEVER:
+            for other in capacity.groups:
+                if safe < other.lowest_safe:
+                    other.lowest_safe = safe
+        return True
 
     def _top(self, capacity: Capacity) -> float:
         """The highest level at which a load that crosses it runs; if a load has no bound yet, at least its equal share."""
@@ -871,11 +957,11 @@ class Shares:
         for other, found in capacity.groups.items():
             for group in found.classes:
                 if group.following:
-                    reach = other.level if other.level < math.inf else capacity.offer / (capacity.total * _WEIGHT_UNIT)
+                    reach = other.level if other.level < _NEVER else capacity.offer / (capacity.total * _WEIGHT_UNIT)
                     top = max(top, reach)
                 heap = group.falls
                 while heap and heap[0][2].ticket != heap[0][1]:
-                    heapq.heappop(heap)
+                    heappop(heap)
                 if heap:
                     top = max(top, -heap[0][0])
         return top
@@ -892,7 +978,7 @@ class Shares:
         own = capacity.groups.get(capacity)
         for group in list(own.classes) if own is not None else ():
             to = min(group.capacities, key=_by_level)
-            self._bind(group, self._free if to.level == math.inf else to, now_s)
+            self._bind(group, self._free if to.level == _NEVER else to, now_s)
         capacity.served = 0.0
         capacity.ends.clear()
         capacity.rises.clear()
@@ -904,45 +990,19 @@ class Shares:
         shifted = False
         heap = capacity.rises
         while heap and heap[0][0] < level:
-            _, ticket, group, binding = heapq.heappop(heap)
+            _, ticket, group, binding = heappop(heap)
             if group.binding == binding and group.offered_rise == ticket:
                 group.offered_rise = 0
                 self._fit(group, level, now_s)
                 shifted = True
         heap = capacity.falls
         while heap and -heap[0][0] >= level:
-            _, ticket, group, binding = heapq.heappop(heap)
+            _, ticket, group, binding = heappop(heap)
             if group.binding == binding and group.offered_fall == ticket:
                 group.offered_fall = 0
                 self._fit(group, level, now_s)
                 shifted = True
         return shifted
-
-    def _find_safe(self, capacity: Capacity) -> None:
-        """The level up to which other levels may rise before it could be full."""
-        left = capacity.offer - capacity.limited * _RATE_UNIT
-        weight = 0
-        levels = []
-        for other, group in capacity.groups.items():
-            if group.weight:
-                weight += group.weight
-                levels.append((other.level, group.weight))
-        safe = _NEVER
-        if weight:
-            safe = left / (weight * _WEIGHT_UNIT)
-            if len(levels) > 1:
-                levels.sort(reverse=True, key=_first)
-            for level, part in levels:
-                if safe >= level:
-                    break
-                # What is faster than that stays as it is: if it changes, this is found anew.
-                left -= part * _WEIGHT_UNIT * level
-                weight -= part
-                safe = left / (weight * _WEIGHT_UNIT) if weight else 0.0
-        capacity.safe = safe
-        for other in capacity.groups:
-            if safe < other.lowest_safe:
-                other.lowest_safe = safe
 
     def _spread(self, capacity: Capacity) -> None:
         """Its level has changed: those whose answer depends on it have to look again."""
@@ -950,9 +1010,9 @@ class Shares:
         for other in capacity.full_nearby:
             self._mark(other)
         if level > capacity.lowest_safe:
-            lowest = math.inf
+            lowest = _NEVER
             for other in capacity.bound_nearby:
-                if other.level == math.inf:
+                if other.level == _NEVER:
                     if level > other.safe:
                         self._mark(other)
                     else:
@@ -978,11 +1038,8 @@ class Shares:
         ]
         costs: list[dict[int, float]] = []
         for load in loads:
-            takes = {
-                place[capacity]: unit * _WEIGHT_UNIT / load.weight
-                for capacity, unit in zip(load.group.capacities, load.weights, strict=True)
-            }
-            if load.limit < math.inf:
+            takes = {place[capacity]: unit * _WEIGHT_UNIT / load.weight for capacity, unit in load.units}
+            if load.limit < _NEVER:
                 takes[len(offers)] = 1.0
                 offers.append(load.limit * load.weight)
             costs.append(takes)
@@ -995,14 +1052,14 @@ class Shares:
                     use[number] += cost * rate
                     highest[number] = max(highest[number], rate / load.weight)
         for capacity, used, level in zip(component, use, highest, strict=True):
-            self._set(capacity, level if used >= capacity.offer * (1 - 1e-9) else math.inf, now_s)
+            self._set(capacity, level if used >= capacity.offer * (1 - 1e-9) else _NEVER, now_s)
         for group in classes:
             to = min(group.capacities, key=_by_level)
-            self._bind(group, self._free if to.level == math.inf else to, now_s)
+            self._bind(group, self._free if to.level == _NEVER else to, now_s)
         for capacity in component:
-            if capacity.level == math.inf:
+            if capacity.level == _NEVER:
                 self._free_all(capacity, now_s)
-                self._find_safe(capacity)
+                self._has_room(capacity)
             capacity.queued = False
         self._dirty.clear()
 
@@ -1012,14 +1069,20 @@ def _units(weight: float) -> int:
     return int(weight / _WEIGHT_UNIT)
 
 
+_ONE = _units(1.0)
+
+
 def _sweep(heap: list[Any]) -> None:
     """Drop the entries that no longer hold."""
     heap[:] = [entry for entry in heap if entry[2].ticket == entry[1]]
-    heapq.heapify(heap)
+    heapify(heap)
 
 
 def _by_level(capacity: Capacity) -> tuple[float, int]:
     return (capacity.level, capacity.order)
+
+
+_by_order = attrgetter("order")
 
 
 def _first(pair: tuple[float, int]) -> float:

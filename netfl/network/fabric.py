@@ -140,6 +140,7 @@ class Flow:
         "_silent",
         "_stalled_s",
         "_tail_s",
+        "_way",
         "_weight",
         "num_bytes",
         "outcome",
@@ -166,6 +167,7 @@ class Flow:
         self.stalled_since_s: float | None = None
         self.outcome: Literal["moving", "finished", "aborted", "expired"] = "moving"
         self._fabric = fabric
+        self._way: _Way
         self._number = number
         self._weight = weight
         self._patience_s = patience_s
@@ -215,7 +217,10 @@ class Flow:
     @property
     def latency_s(self) -> float:
         """Seconds of silence for the route's latency so far."""
-        return self.route.latency_s if self._tail_s else max(self.route.latency_s - self.silence_left_s, 0.0)
+        if self._tail_s:
+            return self.route.latency_s
+        left_s = self._latency_left_s if self._latency_since_s is None else self.silence_left_s
+        return max(self.route.latency_s - left_s, 0.0)
 
     @property
     def tail_s(self) -> float:
@@ -310,9 +315,10 @@ class Fabric:
         self._timelines: Availabilities = {} if timelines is None else timelines
         # Of those that something has crossed or asked for.
         self._elements: dict[str, _Element] = {}
+        self._varies = any(link.up_rates is not None or link.down_rates is not None for link in topology.links.values())
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
-        self._capacities: dict[tuple[str, ...], Capacity] = {}
+        self._capacities: dict[tuple[str, str, str], Capacity] = {}
         # Of full-duplex links: what a hop crosses, at a cost of 1 a bit.
         self._wires: dict[Hop, Capacity] = {}
         self._names: dict[Capacity, tuple[str, str]] = {}
@@ -354,9 +360,7 @@ class Fabric:
             raise ValueError(f"expected at least 0 bytes, got {num_bytes!r}")
         self._number += 1
         flow = Flow(self, self._number, route, num_bytes, weight, patience_s, announce, setup_s, pace)
-        way = self._ways.get(route)
-        if way is None:
-            way = self._ways[route] = self._way(route)
+        way = flow._way = self._ways.get(route) or self._new_way(route)
         if way.elements:
             flow._elements = way.elements
             for element in way.elements:
@@ -449,7 +453,7 @@ class Fabric:
         bits_on = {way: way.metered_bits for way in self._ways.values()}
         for flow in self._moving.values():
             assert flow._load is not None
-            bits_on[self._ways[flow.route]] += self._shares.metered_bits(flow._load, self.env.now)
+            bits_on[flow._way] += self._shares.metered_bits(flow._load, self.env.now)
         total: dict[tuple[str, bool], float] = {}
         for way, bits in bits_on.items():
             for hop in way.hops:
@@ -507,8 +511,8 @@ class Fabric:
     def _go_on(self, flow: Flow) -> None:
         """Nothing holds it: let its silence, or its bits, run."""
         if flow._silent and flow._latency_left_s > 0:
-            flow._latency_since_s = self.env.now
-            self._note(self.env.now + flow._latency_left_s, _LATENCY, flow._epoch, flow)
+            flow._latency_since_s = now = self.env.now
+            self._note(now + flow._latency_left_s, _LATENCY, flow._epoch, flow)
         elif flow._silent and flow._tail_s is not None:
             # An event of its own, so that a flow never ends before `start` has given it back.
             self._note(self.env.now, _LATENCY, flow._epoch, flow)
@@ -517,14 +521,14 @@ class Fabric:
             self._move(flow)
 
     def _move(self, flow: Flow) -> None:
-        now = self.env.now
-        if flow._load is None:
+        now, load = self.env.now, flow._load
+        if load is None:
             flow._goal_bits = 8.0 * flow.num_bytes
-            flow._load = self._shares.load(self._ways[flow.route].path, flow._goal_bits, flow._weight, flow)
+            load = flow._load = self._shares.load(flow._way.path, flow._goal_bits, flow._weight, flow)
         if flow._pace is not None:
             self._take_step(flow, flow._pace.begin(now, self.moved_bits_of(flow)))
         self._moving[flow._number] = flow
-        self._shares.add(flow._load, now)
+        self._shares.add(load, now)
         self._settle_later()
 
     def _go_on_at(self, flow: Flow, moved_bits: float) -> None:
@@ -558,16 +562,17 @@ class Fabric:
         return tail_s > 0
 
     def _stop_moving(self, flow: Flow) -> None:
-        assert flow._load is not None
+        load = flow._load
+        assert load is not None
         del self._moving[flow._number]
-        self._shares.remove(flow._load, self.env.now)
+        self._shares.remove(load, self.env.now)
         # Taken away, it is at rest: `metered` is all that moved of it.
-        self._ways[flow.route].metered_bits += flow._load.metered
+        flow._way.metered_bits += load.metered
         if self._supplied:
             for element in flow._elements:
                 if isinstance(element, _Element) and element.supply is not None:
-                    element.radiated_j += self._joules_a_bit(element.name, flow.route) * flow._load.metered
-        flow._load.metered = 0.0
+                    element.radiated_j += self._joules_a_bit(element.name, flow.route) * load.metered
+        load.metered = 0.0
         self._settle_later()
 
     def _hold(self, flow: Flow) -> None:
@@ -609,8 +614,8 @@ class Fabric:
                 self._vary(element)
             elif element.capacity is None:
                 # The rate may have changed while no flow was on this route, though some were on others.
-                path, (costs, _) = self._ways[flow.route].path, self._costs(flow.route)
-                if costs != dict(path.costs):
+                path, (costs, _) = flow._way.path, self._costs(flow.route)
+                if costs != path.costs:
                     self._shares.recost(path, costs, (), now)
             return
         if not element.flows:
@@ -673,8 +678,9 @@ class Fabric:
     def _arm(self) -> None:
         """Have the timer ring when the next thing is due."""
         due = self._shares.next_finish_s()
-        if self._agenda and self._agenda[0][0] < due:
-            due = self._agenda[0][0]
+        agenda = self._agenda
+        if agenda and agenda[0][0] < due:
+            due = agenda[0][0]
         if due < self._armed_s:
             self._armed_s = due
             now = self.env.now
@@ -705,16 +711,7 @@ class Fabric:
         while agenda and agenda[0][0] <= now:
             _, kind, _, epoch, what = heapq.heappop(agenda)
             if epoch == what._epoch:
-                if kind == _CHANGE:
-                    self._change(what)
-                elif kind == _RATE:
-                    self._vary(what)
-                elif kind == _EXPIRY:
-                    self.end(what, "expired")
-                elif kind == _PACE:
-                    if what._pace_due_s <= now:
-                        self._go_on_at(what, self.moved_bits_of(what))
-                else:
+                if kind == _LATENCY:
                     what._latency_since_s = None
                     what._latency_left_s = 0.0
                     if what._tail_s is not None:
@@ -722,6 +719,14 @@ class Fabric:
                     else:
                         what._silent = False
                         self._move(what)
+                elif kind == _CHANGE:
+                    self._change(what)
+                elif kind == _RATE:
+                    self._vary(what)
+                elif kind == _EXPIRY:
+                    self.end(what, "expired")
+                elif what._pace_due_s <= now:
+                    self._go_on_at(what, self.moved_bits_of(what))
         self._waking = False
         if not self._settling:
             self._arm()
@@ -749,25 +754,32 @@ class Fabric:
 
     # Capacities.
 
-    def _capacity(self, key: tuple[str, ...], amount: float, exponent: float = 0.0) -> Capacity:
+    def _capacity(self, cause: str, name: str, way: str, amount: float, exponent: float = 0.0) -> Capacity:
+        """That of a link or medium, or of one way of it: up or down."""
+        key = (cause, name, way)
         found = self._capacities.get(key)
         if found is None:
-            found = self._capacities[key] = self._shares.capacity(" ".join(key), amount, exponent)
-            self._names[found] = (key[0], " ".join(key[1:]))
+            element = f"{name} {way}" if way else name
+            found = self._capacities[key] = self._shares.capacity(element, amount, exponent)
+            self._names[found] = (cause, element)
         return found
 
-    def _way(self, route: Route) -> _Way:
+    def _wire(self, hop: Hop) -> Capacity:
+        """That of one direction of a full-duplex link."""
+        return self._capacity("link", hop.link.name, "up" if hop.forward else "down", hop.rate_bps)
+
+    def _new_way(self, route: Route) -> _Way:
         if not route.hops:
             raise ValueError(f"expected a route of at least one hop, got one from '{route.source}' to itself")
         hops = route.hops
-        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None]
+        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None] if self._varies else []
         for hop in varying:
             if hop.rates is not None:
                 key = (hop.link.name, hop.forward)
                 if key not in self._varying:
                     # A full-duplex link's own capacity follows the rate; elsewhere the airtime of a bit does.
                     own = hop.link.medium is None and hop.link.duplex == "full"
-                    capacity = self._capacity(_full_duplex(hop), hop.rate_bps) if own else None
+                    capacity = self._wire(hop) if own else None
                     self._varying[key] = _Varying(hop.rates, hop.rate_bps, capacity)
                 if hop.rates.has_gaps:
                     self._gaps.setdefault(key, _Element(hop.link.name, Gaps(hop.rates)))
@@ -780,7 +792,8 @@ class Fabric:
         if self._timelines:
             names = (*route.devices, *(hop.link.name for hop in hops))
             elements += [element for name in names if (element := self._element(name)) is not None]
-        return _Way(tuple(elements), hops, self._shares.path(costs, stations))
+        found = self._ways[route] = _Way(tuple(elements), hops, self._shares.path(costs, stations))
+        return found
 
     def _element(self, name: str) -> _Element | None:
         """A site or link as far as flows cross it; None if it is always up."""
@@ -804,28 +817,24 @@ class Fabric:
                 costs[known] = costs.get(known, 0.0) + 1.0
                 continue
             link = hop.link
+            if link.medium is None and link.duplex == "full":
+                capacity = self._wires[hop] = self._wire(hop)
+                costs[capacity] = costs.get(capacity, 0.0) + 1.0
+                continue
             varying = self._varying.get((link.name, hop.forward))
             rate_bps = hop.rate_bps if varying is None else varying.rate_bps
             if link.medium is not None:
                 medium = self.topology.media[link.medium]
-                way = () if medium.duplex == "half" else ("up" if hop.forward else "down",)
-                capacity = self._capacity(("medium", medium.name, *way), 1.0, medium.efficiency_exponent)
+                way = "" if medium.duplex == "half" else "up" if hop.forward else "down"
+                capacity = self._capacity("medium", medium.name, way, 1.0, medium.efficiency_exponent)
                 cost = link.duty_cycle / rate_bps
                 stations.append((capacity, link.name))
                 if link.duty_cycle < 1:
                     # Its own limit keeps it at its rate, however little of the medium that takes.
-                    own = self._capacity(("link", link.name), 1.0)
+                    own = self._capacity("link", link.name, "", 1.0)
                     costs[own] = costs.get(own, 0.0) + 1.0 / rate_bps
-            elif link.duplex == "half":
-                capacity = self._capacity(("link", link.name), 1.0)
-                cost = 1.0 / rate_bps
             else:
-                capacity = self._wires[hop] = self._capacity(_full_duplex(hop), hop.rate_bps)
-                cost = 1.0
+                capacity = self._capacity("link", link.name, "", 1.0)
+                cost = 1.0 / rate_bps
             costs[capacity] = costs.get(capacity, 0.0) + cost
         return costs, stations
-
-
-def _full_duplex(hop: Hop) -> tuple[str, ...]:
-    """The name of the capacity of one direction of a link."""
-    return ("link", hop.link.name, "up" if hop.forward else "down")

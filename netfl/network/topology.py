@@ -6,8 +6,9 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import networkx as nx
@@ -147,9 +148,9 @@ class Link:
         return any((self.loss_up, self.loss_down, self.bursts_up, self.bursts_down))
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Hop:
-    """One link, crossed in one direction.
+    """One link, crossed in one direction. Never changed: not frozen, which would make it slower to make.
 
     Args:
         link: which.
@@ -203,28 +204,32 @@ class Hop:
         return DEFAULT_QUEUE_S * self.rate_bps / 8 if self.link.queue_bytes is None else self.link.queue_bytes
 
 
-@dataclass(frozen=True, eq=False)
 class Route:
-    """Hops, each of which begins where the last one ended. Two routes are equal only if they are the same object.
+    """Hops, each of which begins where the last one ended. Two routes are equal only if they are the same object. Never changed.
 
     Args:
         hops: empty for a route from a site to itself.
         source: the first site.
         destination: the last site.
+        latency_s: of all its links.
     """
 
-    hops: tuple[Hop, ...]
-    source: str
-    destination: str
-    latency_s: float = field(init=False)
+    __slots__ = ("_devices", "destination", "hops", "latency_s", "source")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "latency_s", sum([hop.link.latency_s for hop in self.hops]))
+    def __init__(self, hops: tuple[Hop, ...], source: str, destination: str) -> None:
+        self.hops = hops
+        self.source = source
+        self.destination = destination
+        self.latency_s = sum([hop.link.latency_s for hop in hops])
+        self._devices: tuple[str, ...] | None = None
 
-    @cached_property
+    @property
     def devices(self) -> tuple[str, ...]:
         """Names of the sites on the way, both ends included."""
-        return (self.source, *[hop.link.b if hop.forward else hop.link.a for hop in self.hops])
+        found = self._devices
+        if found is None:
+            found = self._devices = (self.source, *[hop.link.b if hop.forward else hop.link.a for hop in self.hops])
+        return found
 
 
 class Topology:
@@ -259,9 +264,8 @@ class Topology:
         self.sites = {site.name: site for site in sites}
         self.links = {link.name: link for link in links}
         self.media = {medium.name: medium for medium in media}
-        self._hops = {link.name: (Hop(link, True), Hop(link, False)) for link in links}
-        self._reaches: dict[str, _Reach] = {}
-        self._asked: dict[str, int] = {}
+        self._reaches: dict[int, _Reach] = {}
+        self._asked: dict[int, int] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._detours: dict[tuple[Hop, ...], Route] = {}
 
@@ -277,11 +281,11 @@ class Topology:
 
     @cached_property
     def _map(self) -> _Map:
-        return _Map(self.sites, self.links, self._hops, _WEIGHTS[self.routing])
+        return _Map(self.sites, self.links, _WEIGHTS[self.routing])
 
     def links_at(self, site: str) -> list[Link]:
         """The links that end at a site, in the order in which they were given."""
-        return [hop.link for _, _, hop, _ in self._map.at[self._map.number[site]]]
+        return list(self._map.links_at[self._map.number[site]])
 
     def route(self, source: str, destination: str) -> Route:
         """The route of least latency, hops or cost; among equals the one of fewest hops, then the first by the names on the way.
@@ -315,7 +319,7 @@ class Topology:
             if site in ways:
                 continue
             ways[site] = hops
-            for other, weight, there, back in on.at[site]:
+            for other, _, (_, weight, there, back) in chain(*on.around(site)):
                 taken = there if root == source else back
                 if other not in ways and passes(taken):
                     heapq.heappush(frontier, (length + weight, (*names, on.names[other]), other, [*hops, taken]))
@@ -334,25 +338,35 @@ class Topology:
         for name in (source, destination):
             if name not in self.sites:
                 raise NoRouteError(f"no device '{name}' in the topology. {nearest(name, list(self.sites))}".rstrip())
-        root = self._root(source, destination)
-        leaf = destination if root == source else source
+        on = self._map
+        first, last = on.number[source], on.number[destination]
+        root = self._root(first, last)
         reach = self._reaches.get(root)
         if reach is None:
-            reach = self._reaches[root] = _Reach(root, self._map)
+            reach = self._reaches[root] = _Reach(root, on)
+        leaf = last if root == first else first
         if not reach.reaches(leaf):
             raise NoRouteError(f"no path of links joins '{source}' and '{destination}'")
-        hops = reach.read_from_root(leaf) if root == min(source, destination) else reach.read_from_leaf(leaf)
-        if leaf != source:
-            hops = [self._hops[hop.link.name][hop.forward] for hop in reversed(hops)]
-        return Route(tuple(hops), source, destination)
+        way = reach.way(leaf, read_from_root=(source < destination) == (root == first))
+        if leaf == first:
+            return Route(tuple([back for _, _, _, back in way]), source, destination)
+        way.reverse()
+        return Route(tuple([there for _, _, there, _ in way]), source, destination)
 
-    def _root(self, source: str, destination: str) -> str:
+    def _root(self, first: int, last: int) -> int:
         """The end from which to look: one search serves every route from and to it, so the one that is asked for more often."""
-        for name in (destination, source):
-            self._asked[name] = self._asked.get(name, 0) + 1
-        if destination in self._reaches or source in self._reaches:
-            return destination if destination in self._reaches else source
-        return destination if self._asked[destination] >= self._asked[source] else source
+        asked = self._asked
+        asked[last] = of_last = asked.get(last, 0) + 1
+        asked[first] = of_first = asked.get(first, 0) + 1
+        if last in self._reaches:
+            return last
+        return first if first in self._reaches or of_first > of_last else last
+
+
+_Trail = tuple[int, int, Hop, Hop]
+"""How a site is left: its number, what the link adds to a way's length, the hop away from it, and the hop back."""
+_Edge = tuple[int, int, _Trail]
+"""The site at the other end of a link, by how much the mark of a search grows from this site to that one, and how this one is left."""
 
 
 class _Map:
@@ -361,24 +375,39 @@ class _Map:
     Args:
         sites: by name.
         links: by name.
-        hops: both directions of every link.
         weight: what a link adds to a way's length: a whole number, so that equal sums are equal whatever the order of adding.
     """
 
-    def __init__(
-        self, sites: Mapping[str, Site], links: Mapping[str, Link], hops: Mapping[str, tuple[Hop, Hop]], weight: Callable[[Link], int]
-    ) -> None:
+    def __init__(self, sites: Mapping[str, Site], links: Mapping[str, Link], weight: Callable[[Link], int]) -> None:
         self.names = list(sites)
-        self.number = {name: number for number, name in enumerate(self.names)}
-        # (other site, length, hop from here to there, hop back) for each link of a site. A link's weight counts first, then that it is a hop:
-        # both are in one whole number, so that one comparison does. Its lowest bits are left free.
-        self.at: list[list[tuple[int, int, Hop, Hop]]] = [[] for _ in self.names]
+        self.number = number = {name: place for place, name in enumerate(self.names)}
+        self.links_at: list[list[Link]] = [[] for _ in self.names]
         for link in links.values():
-            a, b = self.number[link.a], self.number[link.b]
-            forward, backward = hops[link.name]
-            length = ((weight(link) << _HOP_BITS) + 1) << _SITE_BITS
-            self.at[a].append((b, length, forward, backward))
-            self.at[b].append((a, length, backward, forward))
+            self.links_at[number[link.a]].append(link)
+            self.links_at[number[link.b]].append(link)
+        # Of the sites that a search has come to: the links to sites that lead on, and those to sites that have no other link.
+        self.edges: list[tuple[list[_Edge], list[_Edge]] | None] = [None] * len(self.names)
+        self._weight = weight
+        self._hops: dict[str, tuple[Hop, Hop]] = {}
+
+    def around(self, site: int) -> tuple[list[_Edge], list[_Edge]]:
+        """The edges at a site: to those sites that lead on, and to those that have no other link."""
+        found = self.edges[site]
+        if found is None:
+            found = self.edges[site] = ([], [])
+            for link in self.links_at[site]:
+                hops = self._hops.get(link.name)
+                if hops is None:
+                    hops = self._hops[link.name] = (Hop(link, True), Hop(link, False))
+                other = self.number[link.a]
+                back, there = hops
+                if other == site:
+                    other, there, back = self.number[link.b], back, there
+                # A link's weight counts first, then that it is a hop: both are in one whole number, so that one comparison does. Its lowest bits
+                # are left free: the mark of a site has its number there.
+                length = ((self._weight(link) << _HOP_BITS) + 1) << _SITE_BITS
+                found[len(self.links_at[other]) == 1].append((other, length + other - site, (site, length, there, back)))
+        return found
 
 
 class _Reach:
@@ -391,95 +420,108 @@ class _Reach:
         on: what to search.
     """
 
-    def __init__(self, root: str, on: _Map) -> None:
+    def __init__(self, root: int, on: _Map) -> None:
         self._map = on
-        self._root = root_site = on.number[root]
-        self._next: dict[int, Hop] = {}
-        self._towards: dict[int, Hop] = {}
-        self._length = [_UNREACHED] * len(on.at)
-        self._length[root_site] = 0
-        self._found: list[Hop | None] = [None] * len(on.at)
+        self._root = root
+        self._next: dict[int, _Trail] = {}
+        self._towards: dict[int, _Trail] = {}
+        # Of each site its mark: the length of the best way known, with the site's number in the lowest bits; and how that way leaves the one before.
+        self._marks = [_UNREACHED] * len(on.names)
+        self._marks[root] = root
+        self._found: list[_Trail | None] = [None] * len(on.names)
         # Whether two ways may have been equal; if not, the search has found the only best way to each site.
         self._tied = False
-        # What waits is a length with the site's number in its lowest bits: the least length comes first.
-        self._frontier = [root_site]
-        self._done = bytearray(len(on.at))
+        # What waits, the least mark first, and the last mark that came up: the way to its site, and to all of lesser marks, is the best.
+        self._frontier = [root]
+        self._reached = -1
 
-    def reaches(self, leaf: str) -> bool:
+    def reaches(self, goal: int) -> bool:
         """Whether any path joins it to the root. To be asked before its way is read."""
-        goal = self._map.number[leaf]
-        if not self._done[goal]:
-            self._search(goal)
-        return self._length[goal] < _UNREACHED
+        if self._marks[goal] > self._reached:
+            links = self._map.links_at[goal]
+            if len(links) != 1:
+                self._search(goal)
+            elif self._marks[goal] == _UNREACHED:
+                # It is found with the only site beside it, and no way leads on from it.
+                number = self._map.number
+                self._search(number[links[0].a] + number[links[0].b] - goal)
+        return self._marks[goal] < _UNREACHED
 
     def _search(self, goal: int) -> None:
-        """Go on until the best way to a site is known."""
-        at, length, found, done, frontier = self._map.at, self._length, self._found, self._done, self._frontier
-        mask = (1 << _SITE_BITS) - 1
+        """Go on until the best way to a site, and to those that have no link but to it, is known."""
+        marks, found, frontier, edges = self._marks, self._found, self._frontier, self._map.edges
+        of_site = (1 << _SITE_BITS) - 1
         push, pop = heapq.heappush, heapq.heappop
         tied = self._tied
         while frontier:
-            first = pop(frontier)
-            site = first & mask
-            if done[site]:
+            mark = pop(frontier)
+            site = mark & of_site
+            if mark != marks[site]:
                 continue
-            done[site] = 1
-            here = first - site
-            for other, step, _, back in at[site]:
-                there = here + step
-                if there < length[other]:
-                    length[other] = there
-                    found[other] = back
-                    push(frontier, there + other)
-                elif there == length[other]:
+            self._reached = mark
+            onward, ends = edges[site] or self._map.around(site)
+            for other, step, trail in onward:
+                there = mark + step
+                before = marks[other]
+                if there < before:
+                    marks[other] = there
+                    found[other] = trail
+                    push(frontier, there)
+                elif there == before:
                     tied = True
+            for other, step, trail in ends:
+                if marks[other] == _UNREACHED:
+                    marks[other] = mark + step
+                    found[other] = trail
             if site == goal:
                 break
         self._tied = tied
 
-    def read_from_root(self, leaf: str) -> list[Hop]:
-        """The hops from the leaf to the root on the way that comes first by the names as read from the root."""
-        number, root = self._map.number, self._root
-        site = number[leaf]
-        hops: list[Hop] = []
+    def way(self, leaf: int, read_from_root: bool) -> list[_Trail]:
+        """From the leaf to the root, how each next site is left on the best way; of equal ones that which comes first by the names as read from
+        one of the two.
+        """
+        root = self._root
+        found: list[_Trail | None] | dict[int, _Trail] = self._found
         if self._tied:
-            self._resolve(site)
+            found = self._first_from_root(leaf) if read_from_root else self._first_from_leaf(leaf)
+        way = []
+        site = leaf
         while site != root:
-            hop = self._towards[site] if self._tied else self._found[site]
-            assert hop is not None
-            hops.append(hop)
-            site = number[hop.destination]
-        return hops
+            trail = found[site]
+            assert trail is not None
+            way.append(trail)
+            site = trail[0]
+        return way
 
-    def read_from_leaf(self, leaf: str) -> list[Hop]:
-        """The hops from the leaf to the root on the way that comes first by the names as read from the leaf."""
-        if not self._tied:
-            return self.read_from_root(leaf)
-        number, root, towards = self._map.number, self._root, self._next
-        site = number[leaf]
-        hops: list[Hop] = []
-        while site != root:
-            hop = towards.get(site)
-            if hop is None:
-                towards[site] = hop = min(self._ways(site), key=lambda hop: hop.destination)
-            hops.append(hop)
-            site = number[hop.destination]
-        return hops
+    def _ways(self, site: int) -> list[_Trail]:
+        """How the sites before it are left on all best ways to a site."""
+        marks = self._marks
+        here = marks[site] - site
+        return [
+            (other, length, back, there)
+            for other, _, (_, length, there, back) in chain(*self._map.around(site))
+            if marks[other] - other + length == here
+        ]
 
-    def _ways(self, site: int) -> list[Hop]:
-        """The hops from a site with which a least way to the root begins."""
-        here, length = self._length[site], self._length
-        return [hop for other, step, hop, _ in self._map.at[site] if length[other] + step == here]
+    def _first_from_leaf(self, leaf: int) -> dict[int, _Trail]:
+        """For a site, and all on its way, how the one before is left on the way that comes first as read from the leaf."""
+        names, towards = self._map.names, self._next
+        site = leaf
+        while site != self._root:
+            if site not in towards:
+                towards[site] = min(self._ways(site), key=lambda trail: names[trail[0]])
+            site = towards[site][0]
+        return towards
 
-    def _resolve(self, leaf: int) -> None:
-        """Find for a site, and for all on its way, the hop towards the root on the way that comes first as read from the root."""
-        towards, number = self._towards, self._map.number
+    def _first_from_root(self, leaf: int) -> dict[int, _Trail]:
+        """The same for the way that comes first as read from the root."""
+        towards = self._towards
         waiting = [leaf]
         while waiting:
             site = waiting[-1]
             ways = [] if site == self._root or site in towards else self._ways(site)
-            ahead = [number[hop.destination] for hop in ways]
-            unknown = [other for other in ahead if other != self._root and other not in towards]
+            unknown = [trail[0] for trail in ways if trail[0] != self._root and trail[0] not in towards]
             if unknown:
                 waiting += unknown
                 continue
@@ -488,14 +530,14 @@ class _Reach:
                 towards[site] = ways[0]
             elif ways:
                 # Equal lengths have equal numbers of hops: names are compared place by place.
-                towards[site] = min(ways, key=lambda hop: self._names_from_root(number[hop.destination]))
+                towards[site] = min(ways, key=lambda trail: self._names_from_root(trail[0]))
+        return towards
 
     def _names_from_root(self, site: int) -> list[str]:
         names = [self._map.names[site]]
         while site != self._root:
-            hop = self._towards[site]
-            names.append(hop.destination)
-            site = self._map.number[hop.destination]
+            site = self._towards[site][0]
+            names.append(self._map.names[site])
         return names[::-1]
 
 

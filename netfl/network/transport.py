@@ -49,6 +49,10 @@ class Terms(NamedTuple):
     pace: Pace | None = None
 
 
+_NO_TERMS = Terms(0)
+"""Of a transfer before its first attempt."""
+
+
 class Sent(Protocol):
     """A message on its way, as the world sees it; `Transfer` says what each of these is."""
 
@@ -330,10 +334,10 @@ class Transfer:
         self._cut = False
         self._flow: Flow | None = None
         self._wire_bytes = transport.settings.wire_bytes(num_bytes)
-        self._terms = Terms(0)
+        self._terms = _NO_TERMS
         self._held_bytes = 0
         # Routes that it has left, and how many bytes moved there and count, and for nothing.
-        self._past: list[tuple[Route, int, int]] = []
+        self._past: Sequence[tuple[Route, int, int]] = ()
         self._earlier_latency_s = 0.0
         self._earlier_stalled_s = 0.0
         self._held: Sequence[Held] = ()
@@ -479,7 +483,7 @@ class Transfer:
         if route is not None and route is not old:
             held = self._held_bytes - sum(each[1] for each in self._past)
             lost = self.wasted_bytes - sum(each[2] for each in self._past)
-            self._past.append((old, held, lost))
+            self._past = [*self._past, (old, held, lost)]
             self.route = route
 
     def _close_attempt(self, flow: Flow) -> None:
@@ -516,7 +520,7 @@ def _add(moved: dict[Hop, tuple[int, int, int]], route: Route, each: tuple[int, 
 
 def _whole_bytes(flow: Flow) -> int:
     """Bytes that have moved to their last bit; a millionth of a bit forgives the rounding of times."""
-    return int((flow.moved_bits + 1e-6) // 8)
+    return flow.num_bytes if flow.outcome == "finished" else int((flow.moved_bits + 1e-6) // 8)
 
 
 class Transport(UnderWay[Transfer]):

@@ -88,6 +88,10 @@ class Trace:
         table = self._notes[type(row)]
         table.rows.append(table.values_of(row))
 
+    def extend_notes(self, row_type: type, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The same for many rows of one type: the fields of each in their order."""
+        self._notes[row_type].rows += rows
+
     def flush(self) -> None:
         """Make all rows so far readable to others.
 
@@ -106,7 +110,7 @@ class Trace:
         if self._order:
             # Encoded a table at a time, a column at a time; hashed in the order of writing.
             encoded = {table: table.encoded(self._texts, self._whole) for table in dict.fromkeys(self._order)}
-            self._digest.update(b"".join([next(encoded[table]) for table in self._order]))
+            self._digest.update(b"".join(map(next, map(encoded.__getitem__, self._order))))
             for table in encoded:
                 self._connection.executemany(table.insert, table.rows)
                 table.rows.clear()
@@ -145,23 +149,35 @@ class _Table:
         self.create = f"CREATE TABLE {name} ({declared})"
         self.insert = f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})"
         self.values_of = attrgetter(*(column for column, _ in columns))
-        self.kinds = [kind for _, kind in columns]
+        # How many columns of one kind follow one another.
+        self.runs = [(kind, len(list(run))) for kind, run in itertools.groupby(kind for _, kind in columns)]
+        self.num_columns = len(columns)
         self.rows: list[tuple[Any, ...]] = []
 
     def encoded(self, texts: _Texts, whole: _WholeNumbers) -> Iterator[bytes]:
         """The bytes of the rows for the digest, which no other row shares."""
-        columns = [
-            [_FLOAT(8, value) for value in column] if kind == "float" else [(whole if kind == "int" else texts)[value] for value in column]
-            for kind, column in zip(self.kinds, zip(*self.rows, strict=True), strict=True)
-        ]
-        return map(b"".join, zip(itertools.repeat(self.name), *columns, strict=False))
+        columns = list(zip(*self.rows, strict=True))
+        if len(columns) != self.num_columns:
+            raise ValueError(f"expected {self.num_columns} values a row, got {len(columns)}: {self.insert}")
+        parts: list[Iterator[bytes]] = []
+        place = 0
+        for kind, count in self.runs:
+            run = columns[place : place + count]
+            place += count
+            if kind == "float":
+                # The numbers of a row in one call, each after its length.
+                lengths_and_numbers = itertools.chain.from_iterable((itertools.repeat(8), column) for column in run)
+                parts.append(map(struct.Struct(">" + "Id" * count).pack, *lengths_and_numbers))
+            else:
+                parts += [map((whole if kind == "int" else texts).__getitem__, column) for column in run]
+        return map(b"".join, zip(itertools.repeat(self.name), *parts, strict=False))
 
 
-_FLOAT = struct.Struct(">Id").pack
+_LENGTH = struct.Struct(">I").pack
 
 
 def _framed(value: bytes) -> bytes:
-    return len(value).to_bytes(4, "big") + value
+    return _LENGTH(len(value)) + value
 
 
 class _Texts(dict[str, bytes]):

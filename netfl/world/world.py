@@ -107,10 +107,9 @@ class World:
         self._processors: dict[str, Processor] = {}
         self._sendings: dict[int, Sending] = {}
         self._sent = 0
-        # Bytes sent, delivered, wasted and in flight: of link and direction, and of routes; by workload and kind of message.
-        self._carried: defaultdict[tuple[str, bool, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        # For how long that kept the sender's radio on, where bytes and the link's rate do not say so.
-        self._air_s: defaultdict[tuple[str, bool, str, str], float] = defaultdict(float)
+        # Bytes sent, delivered, wasted and in flight: of link and direction, with the seconds for which they kept the sender's radio on, and of
+        # routes, where bytes and the links' rates say that; by workload and kind of message.
+        self._carried: defaultdict[tuple[str, bool, str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0.0])
         self._carried_on: dict[tuple[Route, str, str], list[int]] = {}
         self._described: dict[Route, str] = {}
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
@@ -347,10 +346,8 @@ class World:
             carried[3] += in_flight
         else:
             sent = transfer.sent_bytes
-            for hop, *moved, air_s in transfer.hop_bytes():
-                key = (hop.link.name, hop.forward, workload, kind)
-                _add(self._carried[key], moved)
-                self._air_s[key] += air_s
+            for hop, *moved in transfer.hop_bytes():
+                _add(self._carried[hop.link.name, hop.forward, workload, kind], moved)
         self._bytes_up[route.source] += sent
         self._bytes_down[route.destination] += delivered
         described = self._described.get(route)
@@ -386,7 +383,6 @@ class World:
 
     def _record_links(self) -> dict[str, list[float]]:
         """Write the use of every link; joules per device spent sending and receiving."""
-        carried, air_s = self._carried, self._air_s
         # A route's hops are the topology's own, one object each: what they carried is added up by these.
         books: defaultdict[tuple[str, str], dict[Hop, list[Any]]] = defaultdict(dict)
         for (route, workload, kind), (sent, delivered, wasted, in_flight) in self._carried_on.items():
@@ -394,40 +390,42 @@ class World:
             for hop in route.hops:
                 book = on_hop.get(hop)
                 if book is None:
-                    key = (hop.link.name, hop.forward, workload, kind)
-                    book = on_hop[hop] = [*carried.get(key, (0, 0, 0, 0)), air_s.get(key, 0.0)]
+                    on_hop[hop] = book = self._carried.pop((hop.link.name, hop.forward, workload, kind), None) or [0, 0, 0, 0, 0.0]
                 book[0] += sent
                 book[1] += delivered
                 book[2] += wasted
                 book[3] += in_flight
                 book[4] += hop.air_s(sent)
-        for (workload, kind), on_hop in books.items():
-            for hop, (*moved, on_air_s) in on_hop.items():
-                key = (hop.link.name, hop.forward, workload, kind)
-                carried[key] = moved
-                air_s[key] = on_air_s
         self._carried_on.clear()
+        entries = [
+            (hop.link.name, hop.forward, workload, kind, book) for (workload, kind), on_hop in books.items() for hop, book in on_hop.items()
+        ]
+        entries += [(*key, book) for key, book in self._carried.items()]
+        entries.sort()
         spent: dict[str, list[float]] = {}
         rows = []
         links = self.topology.links
-        busy_s: defaultdict[tuple[str, bool], float] = defaultdict(float)
-        for key, (sent, delivered, wasted, in_flight) in sorted(carried.items()):
-            name, forward, workload, kind = key
+        busy_s: dict[tuple[str, str, str], float] = {}
+        for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
             link = links[name]
-            source, destination = (link.a, link.b) if forward else (link.b, link.a)
+            transmit_j = receive_j = 0.0
+            if forward:
+                source, destination = link.a, link.b
+            else:
+                source, destination = link.b, link.a
             transmit_w, receive_w = _radio_powers(link, forward)
-            transmit_j, receive_j = transmit_w * air_s[key], receive_w * air_s[key]
-            if transmit_j:
+            if transmit_w:
+                transmit_j = transmit_w * air_s
                 spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
-            if receive_j:
+            if receive_w:
+                receive_j = receive_w * air_s
                 spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
             # The fields of a `LinkUse`, in their order.
             rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
-            busy_s[name, forward] += air_s[key]
+            busy_s[name, source, destination] = busy_s.get((name, source, destination), 0.0) + air_s
         self.trace.extend(LinkUse, rows)
-        for (name, forward), seconds in busy_s.items():
-            a, b = links[name].a, links[name].b
-            self.trace.note(LinkLoad(link=name, source=a if forward else b, destination=b if forward else a, busy_s=seconds))
+        # The fields of a `LinkLoad`, in their order.
+        self.trace.extend_notes(LinkLoad, [(*key, seconds) for key, seconds in busy_s.items()])
         return spent
 
     def _note_processors(self) -> None:
@@ -440,7 +438,8 @@ class World:
         now = self.now
         rows = []
         nothing = [0.0, 0.0]
-        for name, site in sorted(self.topology.sites.items()):
+        sites = self.topology.sites
+        for name in sorted(sites):
             profile, processor = self._profiles[name], self._processors.get(name)
             busy_s, peak_bytes = (0.0, 0) if processor is None else (processor.busy_s(), processor.peak_memory_bytes)
             transmit_j, receive_j = radio_j.get(name, nothing)
@@ -450,7 +449,7 @@ class World:
             # The fields of a `DeviceUse`, in their order.
             rows.append(
                 (
-                    name, site.tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
+                    name, sites[name].tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
                     self._bytes_up.get(name, 0), self._bytes_down.get(name, 0),
                     storage_bytes + peak_bytes, storage_bytes,
                 )
@@ -458,7 +457,7 @@ class World:
         self.trace.extend(DeviceUse, rows)
 
 
-def _add(carried: list[int], moved: Sequence[int]) -> None:
+def _add(carried: list[Any], moved: Sequence[Any]) -> None:
     for place, count in enumerate(moved):
         carried[place] += count
 
