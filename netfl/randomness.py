@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["Stream", "Streams"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One named stream: a pure value, so it can stand in the recipe of whatever draws from it.
 

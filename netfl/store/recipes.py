@@ -159,6 +159,8 @@ def _write(values: Iterable[Any], written: list[bytes], inputs: list[Recipe]) ->
         elif kind is tuple:
             written.append(b"(%d:" % len(value))
             _write(value, written, inputs)
+        elif kind in _LAYOUTS:
+            _write_settings(value, kind, written)
         elif value is None or kind is bool:
             written.append(repr(value).encode())
         elif isinstance(value, float):
@@ -173,7 +175,8 @@ def _write(values: Iterable[Any], written: list[bytes], inputs: list[Recipe]) ->
             written.append(b"(%d:" % len(value))
             _write(value, written, inputs)
         else:
-            written.append(_settings(value))
+            _LAYOUTS[kind] = _layout(kind)
+            _write_settings(value, kind, written)
 
 
 @functools.lru_cache(maxsize=2**14)
@@ -182,23 +185,29 @@ def _text(value: str) -> bytes:
     return b"s%d:%b" % (len(text), text)
 
 
-def _settings(value: Any) -> bytes:
-    """A frozen dataclass as bytes, remembered in the object: one trainer stands in the recipes of all clients of all rounds."""
-    room: dict[str, Any] | None = getattr(value, "__dict__", None)  # a class with slots has none
-    if room is not None and "_written" in room:
-        known: bytes = room["_written"]
-        return known
-    kind: Any = type(value)
-    begin, parts = _layout(kind)
-    written = [begin]
-    _write(parts(value), written, [])
-    known = b"".join(written)
-    if room is not None:
-        room["_written"] = known
-    return known
+_LAYOUTS: dict[Any, tuple[bytes, Callable[[Any], tuple[Any, ...]]]] = {}
+"""Of the classes met so far."""
 
 
-@functools.cache
+def _write_settings(value: Any, kind: Any, written: list[bytes]) -> None:
+    """Write a frozen dataclass, and remember its bytes in the object: one trainer stands in the recipes of all clients of all rounds.
+
+    A class with slots, as `Stream`, has no room for them; its objects stand in one recipe each.
+    """
+    begin, parts = _LAYOUTS[kind]
+    room: dict[str, Any] | None = getattr(value, "__dict__", None)
+    if room is None:
+        written.append(begin)
+        _write(parts(value), written, [])
+        return
+    known: bytes | None = room.get("_written")
+    if known is None:
+        mine = [begin]
+        _write(parts(value), mine, [])
+        known = room["_written"] = b"".join(mine)
+    written.append(known)
+
+
 def _layout(kind: Any) -> tuple[bytes, Callable[[Any], tuple[Any, ...]]]:
     """What is written of every object of a class before its fields' values, and how to get at these."""
     names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()

@@ -161,7 +161,7 @@ class _Server:
         self._combine = combine
         self._uplink, self._downlink = settings.directions(training)
         num_samples = {client: leaf.num_samples for client, leaf in training.clients.items()}
-        self._known = Known(training, settings.server, self._uplink.pipeline, num_samples)
+        self._known = Known(training, settings.server, self._uplink.pipeline, num_samples, settings.selector.needs_losses)
         self._broadcast: tuple[int, Broadcast] | None = None
         self._turns: Counter[str] = Counter()
         self._busy: dict[str, Recipe] = {}
@@ -214,7 +214,7 @@ class _Server:
             self._broadcast = training.version, self._downlink.broadcast(training.model)
         broadcast = self._broadcast[1]
         selector = self._settings.selector
-        for client in selector.select(idle, count, stream, self._known.facts(idle, selector.needs_losses)):
+        for client in selector.select(idle, count, stream, self._known.facts(idle)):
             self._known.selected(client, training.version + 1)
             self._turns[client] += 1
             self._busy[client] = training.clients[client].update(broadcast.decoded, self._turns[client])

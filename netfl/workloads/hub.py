@@ -153,7 +153,8 @@ class Hub:
         self._uplink = uplink
         self._downlink = downlink
         self._cohort: _Cohort | None = None
-        self._known = Known(training, device, uplink.pipeline, {name: member.num_samples for name, member in members.items()})
+        num_samples = {name: member.num_samples for name, member in members.items()}
+        self._known = Known(training, device, uplink.pipeline, num_samples, selector.needs_losses)
         training.session.at_end(self._withdraw)
 
     def round(self, number: int) -> Generator[Any, Any, Outcome]:
@@ -192,7 +193,7 @@ class Hub:
         if self._may_fail:
             candidates = [member for member in candidates if member not in self._may_fail or self._world.is_up(member)]
         stream = self._world.streams.stream("select", self._training.name, *self._place, number)
-        known = self._known.facts(candidates, self._selector.needs_losses)
+        known = self._known.facts(candidates)
         selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)
         for member in selected:
             self._known.selected(member, number)

@@ -27,13 +27,15 @@ class Known:
         device: the hub.
         uplink: codecs of updates.
         num_samples: of each member.
+        with_losses: whether the facts say losses: those are computed where they are asked for, from updates that are kept until then.
     """
 
-    def __init__(self, training: Training, device: str, uplink: Pipeline, num_samples: Mapping[str, int]) -> None:
+    def __init__(self, training: Training, device: str, uplink: Pipeline, num_samples: Mapping[str, int], with_losses: bool) -> None:
         self._training = training
         self._uplink = uplink
         self._device = device
         self._num_samples = num_samples
+        self._with_losses = with_losses
         self._at_first: dict[str, ClientFacts] = {}
         self._facts: dict[str, ClientFacts] = {}
         self._times: Counter[str] = Counter()
@@ -54,10 +56,10 @@ class Known:
             )
         return self._facts[member]
 
-    def facts(self, members: Sequence[str], with_losses: bool) -> Mapping[str, ClientFacts]:
-        """Of some members; losses are computed only where they are asked for."""
+    def facts(self, members: Sequence[str]) -> Mapping[str, ClientFacts]:
+        """Of some members."""
         losses = {}
-        if with_losses:
+        if self._with_losses:
             updates = {member: self._updates[member] for member in members if member in self._updates}
             found = self._training.store.force_all([values.training_loss(update) for update in updates.values()])
             losses = dict(zip(updates, found, strict=True))
@@ -73,7 +75,7 @@ class Known:
         """A member's update was aggregated; it is None where nothing tells its loss."""
         self._durations_s[member] = duration_s
         self._facts.pop(member, None)
-        if update is not None:
+        if self._with_losses and update is not None:
             self._updates[member] = update
 
 

@@ -23,7 +23,9 @@ CASES = {
 }
 
 
-def live_recipes(at_rounds: tuple[int, ...], store_: Store | None = None, **changes: Any) -> tuple[list[int], dict[str, Any]]:
+def live_recipes(
+    at_rounds: tuple[int, ...], store_: Store | None = None, per_round: int = 4, **changes: Any
+) -> tuple[list[int], dict[str, Any]]:
     """How many recipes are alive at the end of these rounds, and the run's metrics."""
     counts = []
 
@@ -32,7 +34,9 @@ def live_recipes(at_rounds: tuple[int, ...], store_: Store | None = None, **chan
             gc.collect()
             counts.append(sum(isinstance(each, Recipe) for each in gc.get_objects()))
 
-    scenario = training_only(training__rounds=at_rounds[-1], training__clients_per_round=4, model={"kind": "mlp", "hidden": [4]}, **changes)
+    scenario = training_only(
+        training__rounds=at_rounds[-1], training__clients_per_round=per_round, model={"kind": "mlp", "hidden": [4]}, **changes
+    )
     return counts, run(scenario, on_progress=count, store=store_).metrics
 
 
@@ -41,6 +45,13 @@ def test_recipes_do_not_grow_with_the_rounds(case: str) -> None:
     # All four clients take part in every round, so that every round leaves the same behind.
     (early, late), _ = live_recipes((14, 35), **CASES[case])
     assert late == early
+
+
+def test_recipes_do_not_grow_with_the_clients_that_have_taken_part() -> None:
+    # One of four in a round: after three rounds at most three have had a turn, after thirty all.
+    (early, late), metrics = live_recipes((3, 30), per_round=1)
+    assert late == early
+    assert metrics["work"]["trained_clients"] == 30
 
 
 def test_recipes_do_not_grow_in_a_run_that_finds_all_its_facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
