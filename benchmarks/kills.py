@@ -1,6 +1,7 @@
 """Kills a run with SIGKILL at random moments, starts the same command again, and says what was lost.
 
     python benchmarks/kills.py                 # twenty kills, about ten minutes
+    python benchmarks/kills.py --epochs 5      # the same with so little training that 30 rounds of it take two seconds in all
     python benchmarks/kills.py --kills 3 --json
 
 Every kill begins with an empty store and an empty folder. The moment is uniform over what an undisturbed run takes from its start to
@@ -12,6 +13,7 @@ second run must equal the undisturbed run's in everything but `host_s` and `work
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -86,7 +88,10 @@ def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 30, seed
     takes_s = time.monotonic() - started_s
     per_round = whole["work"]["trained_clients"] / rounds
     moments = random.Random(seed)
-    for index in range(number):
+    killed = 0
+    for index in itertools.count():
+        if killed == number:
+            return
         out, store = folder / f"killed-{index}", folder / f"store-{index}"
         moment_s = moments.uniform(0, takes_s)
         with subprocess.Popen(
@@ -97,7 +102,8 @@ def kills(number: int, folder: Path, *, rounds: int = 30, epochs: int = 30, seed
         log = out / "log.txt"
         logged = max((int(each) for each in re.findall(r"round (\d+) of", log.read_text() if log.exists() else "")), default=0)
         if (out / "run.json").exists() and json.loads((out / "run.json").read_text())["status"] == "finished":
-            continue  # it was faster than the undisturbed one: nothing was killed
+            continue  # it was faster than the undisturbed one: nothing was killed, another moment is drawn
+        killed += 1
         after = _finish(file, out, store)
         before = round(logged * per_round)
         again = max(before + after["work"]["trained_clients"] - whole["work"]["trained_clients"], 0)
@@ -127,13 +133,14 @@ def _finish(file: Path, out: Path, store: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30, help="of a client in a round; default 30")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = []
     if not options.json:
         print("killed after   round   trained before   trained after   again   results")
     with tempfile.TemporaryDirectory() as folder:
-        for each in kills(options.kills, Path(folder)):
+        for each in kills(options.kills, Path(folder), epochs=options.epochs):
             found.append(each)
             if not options.json:
                 verdict = "equal" if each.is_equal else "DIFFERENT"

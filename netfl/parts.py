@@ -8,6 +8,7 @@ the entry points of `netfl.<family>` that other packages declare.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,6 +75,12 @@ def _plain(name: str, value: Any) -> Any:
     return value
 
 
+@functools.cache
+def _declared() -> Any:
+    """What installed packages declare, read once: it takes five milliseconds, and every family asks."""
+    return metadata.entry_points()  # whose class has another name before Python 3.12
+
+
 @dataclass(frozen=True)
 class Family:
     """The kinds of one family; as an annotation, it lets pydantic read a block of any of them.
@@ -121,7 +128,7 @@ class Family:
         return type(part).__name__
 
     def _entry_points(self) -> list[metadata.EntryPoint]:
-        return sorted(metadata.entry_points(group=f"netfl.{self.name}"), key=lambda entry: entry.name)
+        return sorted(_declared().select(group=f"netfl.{self.name}"), key=lambda entry: entry.name)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
@@ -151,34 +158,43 @@ class Family:
         blocks: list[dict[str, Any]] = [{"enum": self.kinds(), "description": "a kind whose settings are all left at their defaults"}]
         for kind, choice in cast(Any, schema)["schema"]["choices"].items():
             # A definition that a block refers to need not exist yet: see `with_kinds`.
-            blocks.append({_KIND: kind, **handler(choice)})
+            blocks.append({_KIND: [self.name, kind], **handler(choice)})
         return {"oneOf": blocks}
 
 
 def with_kinds(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON Schema with the `$defs` that it needs, in which every block of a family has its `kind` among its properties."""
+    """A JSON Schema with the `$defs` that it needs, in which every block of a family has its `kind` among its properties.
+
+    A kind's block is a definition of its own, however many places it may stand in.
+    """
     definitions = schema.get("$defs", {})
+    kinds: dict[str, Any] = {}
 
     def completed(node: Any) -> Any:
         if isinstance(node, list):
             return [completed(each) for each in node]
         if not isinstance(node, dict):
             return node
-        if _KIND in node:
-            kind, block = node[_KIND], {name: each for name, each in node.items() if name != _KIND}
-            if "$ref" in block:
-                block = definitions[block["$ref"].removeprefix("#/$defs/")]
-            node = {
-                **block,
-                "properties": {"kind": {"const": kind}, **block.get("properties", {})},
+        if _KIND not in node:
+            return {name: completed(each) for name, each in node.items()}
+        (family, kind), block = node[_KIND], {name: each for name, each in node.items() if name != _KIND}
+        if "$ref" in block:
+            block = definitions[block["$ref"].removeprefix("#/$defs/")]
+        name = f"{family}.{kind}"
+        if name not in kinds:
+            kinds[name] = {}  # a block may hold another of its own kind
+            kinds[name] = {
+                **completed(block),
+                "properties": {"kind": {"const": kind}, **completed(block.get("properties", {}))},
                 "required": ["kind", *block.get("required", [])],
                 "title": kind,
             }
-        return {name: completed(each) for name, each in node.items()}
+        return {"$ref": f"#/$defs/{name}"}
 
-    found: dict[str, Any] = completed(schema)
-    used = _referred({name: each for name, each in found.items() if name != "$defs"}, found.get("$defs", {}), set())
-    return {**found, "$defs": {name: each for name, each in found.get("$defs", {}).items() if name in used}}
+    found: dict[str, Any] = completed({name: each for name, each in schema.items() if name != "$defs"})
+    known = {name: completed(each) for name, each in definitions.items()} | kinds
+    used = _referred(found, known, set())
+    return {**found, "$defs": {name: each for name, each in known.items() if name in used}}
 
 
 def _referred(node: Any, definitions: Mapping[str, Any], known: set[str]) -> set[str]:

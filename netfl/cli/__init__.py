@@ -5,10 +5,14 @@ Results go to stdout and nothing else does; messages and progress go to stderr.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 import sys
 
 __all__ = ["main"]
+
+_OBJECTS = 100_000
 
 
 def main() -> None:
@@ -17,6 +21,9 @@ def main() -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # A million objects come with the imports, and stay: looking for cycles among them, again at the end, takes a second.
+    gc.set_threshold(_OBJECTS)
+    atexit.register(gc.freeze)
     signal.signal(signal.SIGTERM, interrupt)
     try:
         from click.exceptions import Abort, ClickException

@@ -5,7 +5,9 @@ Here are the sources that come with scikit-learn or are made by arithmetic; `net
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import annotated_types
@@ -175,11 +177,9 @@ class Digits:
 
     def load(self, stream: Stream) -> Dataset:
         """The digits, split by a permutation drawn from the stream; see `DataSource.load`."""
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        inputs = (digits.images / 16).astype(np.float32)[:, None]
-        data = random_split(inputs, digits.target.astype(np.int64), self.test_fraction, stream, num_classes=10)
+        rows = np.loadtxt(_bundled("digits.csv.gz"), delimiter=",")  # 64 pixels of 0 to 16, then the label
+        inputs = (rows[:, :-1].reshape(-1, 8, 8) / 16).astype(np.float32)[:, None]
+        data = random_split(inputs, rows[:, -1].astype(np.int64), self.test_fraction, stream, num_classes=10)
         return limited(data, self.limit, self.test_limit)
 
 
@@ -201,9 +201,7 @@ class Wine:
 
     def load(self, stream: Stream) -> Dataset:
         """The wines, split by a permutation drawn from the stream; see `DataSource.load`."""
-        from sklearn.datasets import load_wine
-
-        return _table(load_wine(), self.test_fraction, self.limit, self.test_limit, stream)
+        return _table("wine_data.csv", self.test_fraction, self.limit, self.test_limit, stream)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,16 +222,30 @@ class BreastCancer:
 
     def load(self, stream: Stream) -> Dataset:
         """The tumours, split by a permutation drawn from the stream; see `DataSource.load`."""
-        from sklearn.datasets import load_breast_cancer
-
-        return _table(load_breast_cancer(), self.test_fraction, self.limit, self.test_limit, stream)
+        return _table("breast_cancer.csv", self.test_fraction, self.limit, self.test_limit, stream)
 
 
-def _table(bunch: Any, test_fraction: float, limit: int | None, test_limit: int | None, stream: Stream) -> Dataset:
-    names = [str(name) for name in bunch.target_names]
-    labels = bunch.target.astype(np.int64)
-    data = random_split(bunch.data, labels, test_fraction, stream, num_classes=len(names), class_names=names)
+def _table(name: str, test_fraction: float, limit: int | None, test_limit: int | None, stream: Stream) -> Dataset:
+    path = _bundled(name)
+    with path.open(encoding="utf-8") as file:
+        _, _, *names = file.readline().strip().split(",")  # how many samples, how many features, the labels' names
+        rows = np.loadtxt(file, delimiter=",")
+    data = random_split(rows[:, :-1], rows[:, -1].astype(np.int64), test_fraction, stream, num_classes=len(names), class_names=names)
     return standardised(limited(data, limit, test_limit))
+
+
+def _bundled(name: str) -> Path:
+    """A data file of scikit-learn, which is not imported for it: that takes as long as importing torch.
+
+    Raises:
+        DataError: scikit-learn, or the file in it, is not there.
+    """
+    found = importlib.util.find_spec("sklearn")
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        path = Path(folder) / "datasets" / "data" / name
+        if path.is_file():
+            return path
+    raise DataError(f"'{name}' comes with scikit-learn, and no installed one has it: pip install 'scikit-learn>=1.4'")
 
 
 @dataclass(frozen=True, kw_only=True)

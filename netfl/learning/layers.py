@@ -7,6 +7,7 @@ times samples. Rows are (K, B, I). Maps are (K, C, H, W, B): with samples innerm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -206,7 +207,7 @@ class Relu:
 
     def input_gradient(self, weights: Sequence[Tensor], kept: Tensor, gradient: Tensor) -> Tensor:
         """See `Layer`."""
-        result: Tensor = torch.ops.aten.threshold_backward(gradient, kept, 0)
+        result: Tensor = torch.ops.aten.threshold_backward.default(gradient, kept, 0)
         return result
 
     def descend(self, kept: Any, gradient: Tensor, update: Update) -> None:
@@ -249,16 +250,26 @@ class Gelu:
 
 @dataclass(frozen=True)
 class Flatten:
-    """From maps to rows."""
+    """From maps to rows, filled up with zeros.
+
+    Args:
+        width: of the rows.
+    """
+
+    width: int
 
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, torch.Size]:
         """See `Layer`; the input's shape is kept."""
-        # A clone, because `contiguous` leaves odd strides to axes of length 1, and they pick another kernel.
-        return x.flatten(1, 3).transpose(1, 2).clone(memory_format=torch.contiguous_format), x.shape
+        # Into a new tensor: a copy by `contiguous` has odd strides at axes of length 1, and they pick another kernel.
+        features = math.prod(x.shape[1:4])
+        make = x.new_empty if features == self.width else x.new_zeros
+        rows = make((len(x), x.shape[4], self.width))
+        rows[..., :features].copy_(x.flatten(1, 3).transpose(1, 2))
+        return rows, x.shape
 
     def input_gradient(self, weights: Sequence[Tensor], kept: torch.Size, gradient: Tensor) -> Tensor:
         """See `Layer`."""
-        return gradient.transpose(1, 2).reshape(kept)
+        return gradient[..., : math.prod(kept[1:4])].transpose(1, 2).reshape(kept)
 
     def descend(self, kept: Any, gradient: Tensor, update: Update) -> None:
         """See `Layer`; there are none."""

@@ -31,6 +31,7 @@ __all__ = [
     "Mlp",
     "Model",
     "check_fit",
+    "emptied",
     "identified",
     "initial",
     "load_vector",
@@ -191,7 +192,7 @@ def check_fit(model: Model, data: Dataset) -> None:
             raise ValueError(f"expected `vocabulary` of at least {highest + 1}, the data's number of tokens, got {vocabulary}")
     if is_tokens and vocabulary is None and not hasattr(model, "identified"):
         raise ValueError("the data's samples are tokens, which this model would take for amounts: use a model of tokens, as `gru`")
-    module = module.to_empty(device="cpu").float().eval()
+    module = emptied(module).float().eval()
     samples = torch.from_numpy(np.ascontiguousarray(data.train_inputs[:1])).expand(2, *data.sample_shape)
     try:
         with torch.no_grad():
@@ -232,6 +233,17 @@ def parameter_shapes(model: Model, sample_shape: tuple[int, ...], num_classes: i
 def num_parameters(model: Model, sample_shape: tuple[int, ...], num_classes: int) -> int:
     """P, the length of the model's vector."""
     return sum(math.prod(shape) for shape in parameter_shapes(model, sample_shape, num_classes))
+
+
+def emptied(module: torch.nn.Module) -> torch.nn.Module:
+    """A module of the device `meta`, given memory on the CPU; its values mean nothing.
+
+    (`Module.to_empty` does the same, but loads a library for symbolic arithmetic first, in a quarter of a second.)
+    """
+    import torch
+
+    made: torch.nn.Module = module._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
+    return made
 
 
 def load_vector(module: torch.nn.Module, vector: Vector) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from netfl.learning.models import Model, load_vector, to_vector
+from netfl.learning.models import Model, emptied, load_vector, to_vector
 from netfl.learning.penalties import LastLinear, gradient_of
 from netfl.learning.rules import Rule
 from netfl.learning.updates import updates_of
@@ -49,7 +49,7 @@ def module_of(model: Model, sample_shape: tuple[int, ...], num_classes: int, dty
         module = model.build(sample_shape, num_classes)
     if any(True for _ in module.buffers()):
         raise ValueError(f"expected a model without buffers (a vector holds parameters only), got {model}")
-    return module.to_empty(device="cpu").to(torch.float64 if dtype == np.float64 else torch.float32)
+    return emptied(module).to(torch.float64 if dtype == np.float64 else torch.float32)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from netfl.learning import penalties
 from netfl.learning.rules import Rule
 from netfl.learning.updates import Update, updates_of
 
-__all__ = ["QUANTUM", "Batch", "Plan", "Schedule", "clients_per_chunk", "filled", "num_parameters", "schedule", "train"]
+__all__ = ["QUANTUM", "Batch", "Plan", "Schedule", "Step", "clients_per_chunk", "filled", "num_parameters", "schedule", "train"]
 
 QUANTUM = 4
 """Numbers that make 16 bytes (float32; float64 more)."""
@@ -134,17 +134,34 @@ def clients_per_chunk(plan: Plan, batch_size: int, number_bytes: int) -> int:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """One epoch of clients, sorted from long shards to short ones.
+class Step:
+    """Clients that step together.
 
     Args:
-        groups: the clients that step together, and the rows that hold their batches.
+        number: of the step within the epoch, counted from 0.
+        clients: who; they are neighbours.
+        rows: that hold their batches.
+        lengths: of each one's batch, without what fills it up.
+    """
+
+    number: int
+    clients: slice
+    rows: slice
+    lengths: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One epoch of clients, sorted from long shards to short ones. Its rows are what the steps take, one step after another.
+
+    Args:
+        steps: in order.
         sources: which sample each row holds, counted client after client in shuffled order; their number for a row of filling.
         scales: of each row's gradient: 1 / its batch's own length, 0 for filling.
         owners: the client of each row.
     """
 
-    groups: Sequence[tuple[slice, slice]]
+    steps: Sequence[Step]
     sources: npt.NDArray[np.int64]
     scales: npt.NDArray[np.float64]
     owners: npt.NDArray[np.int64]
@@ -160,8 +177,8 @@ def schedule(lengths: Sequence[int], batch_size: int, rows: int = 16, quantum: i
         quantum: a whole batch is filled up to a multiple of this.
 
     >>> epoch = schedule([5, 3], batch_size=2)
-    >>> epoch.groups
-    [(slice(0, 2, None), slice(0, 4, None)), (slice(0, 2, None), slice(4, 8, None)), (slice(0, 1, None), slice(8, 10, None))]
+    >>> [(step.number, step.clients, step.rows, step.lengths.tolist()) for step in epoch.steps][1:]
+    [(1, slice(0, 2, None), slice(4, 8, None), [2, 1]), (2, slice(0, 1, None), slice(8, 10, None), [1])]
     >>> epoch.sources.tolist()
     [0, 1, 5, 6, 2, 3, 7, 8, 4, 8]
     >>> epoch.scales.tolist()
@@ -169,28 +186,25 @@ def schedule(lengths: Sequence[int], batch_size: int, rows: int = 16, quantum: i
     """
     counts = np.asarray(lengths, dtype=np.int64)
     whole = -(-batch_size // quantum) * quantum
-    last = (counts - 1) % batch_size + 1
-    stacked_counts = (counts - last) // batch_size * whole + np.minimum(-(-last // rows) * rows, whole)
-    owners = np.repeat(np.arange(len(counts)), stacked_counts)
-    positions = np.arange(stacked_counts.sum()) - np.repeat(np.cumsum(stacked_counts) - stacked_counts, stacked_counts)
-    steps, places = positions // whole, positions % whole
-    batches = np.minimum(counts[owners] - steps * batch_size, batch_size)
-    is_real = places < batches
-    firsts = np.repeat(np.cumsum(counts) - counts, stacked_counts)
-    sources = np.where(is_real, firsts + steps * batch_size + places, counts.sum())
-    order = np.argsort(steps, kind="stable")
-    groups: list[tuple[slice, slice]] = []
+    begins = np.arange(0, lengths[0], batch_size)
+    left = np.minimum(counts - begins[:, None], batch_size)
+    number, owners = np.nonzero(left > 0)  # of each batch, in the order of its rows
+    left = left[number, owners]
+    widths = np.minimum(-(-left // rows) * rows, whole)
+    places = np.arange(whole)
+    is_real = places < left[:, None]
+    sources = np.where(is_real, ((counts.cumsum() - counts)[owners] + begins[number])[:, None] + places, counts.sum())
+    scales = np.where(is_real, (1 / left)[:, None], 0.0)
+    is_there = places < widths[:, None]
+    edges = [0, *(np.nonzero((number[1:] != number[:-1]) | (widths[1:] != widths[:-1]))[0] + 1).tolist(), len(number)]
+    steps = []
     row = 0
-    stacked = stacked_counts.tolist()
-    for begin in range(0, stacked[0], whole):
-        client = 0
-        widths = (min(number - begin, whole) for number in stacked if number > begin)
-        for width, run in itertools.groupby(widths):
-            number = sum(1 for _ in run)
-            groups.append((slice(client, client + number), slice(row, row + number * width)))
-            client += number
-            row += number * width
-    return Schedule(groups, sources[order], np.where(is_real, 1 / batches, 0.0)[order], owners[order])
+    for begin, end in itertools.pairwise(edges):
+        clients = slice(int(owners[begin]), int(owners[begin]) + end - begin)
+        more = (end - begin) * int(widths[begin])
+        steps.append(Step(int(number[begin]), clients, slice(row, row + more), left[begin:end]))
+        row += more
+    return Schedule(steps, sources[is_there], scales[is_there], owners.repeat(widths))
 
 
 def train(
@@ -245,15 +259,15 @@ def train(
 
 def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
     """Parameters (k, *stacked shape) from vectors; what fills up is 0."""
-    same = all(start is starts[0] for start in starts)
-    vectors = torch.from_numpy(np.array(starts[:1] if same else starts)).expand(len(starts), -1)
+    vectors = starts[0] if all(start is starts[0] for start in starts) else np.array(starts)
+    dtype = torch.from_numpy(vectors).dtype
     weights = []
     begin = 0
     for shape, stacked_shape in zip(plan.shapes, plan.stacked_shapes, strict=True):
         end = begin + math.prod(shape)
-        make = vectors.new_empty if shape == stacked_shape else vectors.new_zeros
-        weight = make((len(starts), *stacked_shape))
-        _true_part(weight, shape).copy_(vectors[:, begin:end].reshape(-1, *shape))
+        make = torch.empty if shape == stacked_shape else torch.zeros
+        weight = make((len(starts), *stacked_shape), dtype=dtype)
+        _true_part(weight.numpy(), shape)[:] = vectors[..., begin:end].reshape(-1, *shape)
         begin = end
         weights.append(weight)
     return weights
@@ -261,11 +275,16 @@ def _stack(plan: Plan, starts: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
 
 def _unstack(plan: Plan, weights: Sequence[Tensor]) -> npt.NDArray[Any]:
     """The vectors (k, P)."""
-    parts = [_true_part(weight, shape).reshape(len(weight), -1) for weight, shape in zip(weights, plan.shapes, strict=True)]
-    return torch.cat(parts, 1).numpy()
+    vectors = np.empty((len(weights[0]), num_parameters(plan)), weights[0].numpy().dtype)
+    begin = 0
+    for weight, shape in zip(weights, plan.shapes, strict=True):
+        end = begin + math.prod(shape)
+        vectors[:, begin:end].reshape(-1, *shape)[:] = _true_part(weight.numpy(), shape)
+        begin = end
+    return vectors
 
 
-def _true_part(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _true_part(weight: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """The model's own numbers in a stacked parameter: what fills up stands behind them on every axis.
 
     (So it does for inputs that were flattened from maps: channels are their slowest axis.)
@@ -288,12 +307,13 @@ def _train_chunk(
     """Train clients sorted from long shards to short ones, in place; (k, 3) as `train` says."""
     lengths = np.array([len(client) for client in labels], dtype=np.int64)
     epoch = schedule(lengths.tolist(), batch_size, plan.rows, plan.quantum)
-    offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    firsts = lengths.cumsum() - lengths
+    offsets = firsts.repeat(lengths)
     samples = _with_filling(plan, inputs)
     answers = np.concatenate([*labels, [0]])
-    dtype = weights[0].dtype
-    scales = torch.from_numpy(epoch.scales).to(dtype).unsqueeze(1)
-    one_hot = torch.eye(plan.num_logits, dtype=dtype)
+    shares = epoch.scales.astype(weights[0].numpy().dtype)
+    scales = torch.from_numpy(shares[:, None])
+    places = np.arange(len(shares))
     steps_an_epoch = -(-lengths // batch_size)
 
     def settle(clients: slice) -> None:
@@ -301,38 +321,34 @@ def _train_chunk(
 
     # Zeros that fill up stay zero under any rule; weight decay alone moves other filling.
     update_of = updates_of(rule, weights, steps_an_epoch * len(orders[0]), after=settle if rule.weight_decay else None, offsets=added)
-    updates = {(clients.start, clients.stop): update_of(clients) for clients, _ in epoch.groups}
-    steps = []
-    number = -1
-    for clients, rows in epoch.groups:
-        number += clients.start == 0
-        rests = np.minimum(lengths[clients] - number * batch_size, batch_size)
-        steps.append((number, clients, rows, updates[clients.start, clients.stop], rests, generators[clients]))
+    updates = {(step.clients.start, step.clients.stop): update_of(step.clients) for step in epoch.steps}
+    sources = epoch.sources
     if plan.needs_autograd:  # A row of zeros may have no finite gradient (a norm's, say): fill up with a client's own sample.
-        firsts = (np.cumsum(lengths) - lengths)[epoch.owners]
-        sources = np.where(epoch.scales > 0, epoch.sources, firsts)
-    else:
-        sources = epoch.sources
+        sources = np.where(epoch.scales > 0, sources, firsts[epoch.owners])
     penalise = penalties.gradient_of(rule)
-    terms = weights[0].new_empty((2, len(epoch.sources), 1))
+    terms = torch.empty((2, len(shares), 1), dtype=scales.dtype)
     for past, shuffles in enumerate(zip(*orders, strict=True)):
         picked = np.append(offsets + np.concatenate(shuffles), len(offsets))[sources]
         samples_e = samples.index_select(0, torch.from_numpy(picked))
-        answers_e = torch.from_numpy(answers[picked])
-        targets_e = one_hot.index_select(0, answers_e).mul_(scales)
-        answers_e.unsqueeze_(1)
-        for number, clients, rows, update, rests, drawn in steps:
-            batch = Batch(samples_e[rows], rests, drawn)
+        answers_e = answers[picked]
+        targets = np.zeros((len(shares), plan.num_logits), shares.dtype)
+        targets[places, answers_e] = shares
+        targets_e, answers_e = torch.from_numpy(targets), torch.from_numpy(answers_e[:, None])
+        before = past * steps_an_epoch
+        for step in epoch.steps:
+            update, rows = updates[step.clients.start, step.clients.stop], step.rows
+            batch = Batch(samples_e[rows], step.lengths, generators[step.clients])
             logits, kept = plan.forward(update.weights, batch)
             gradient = _loss(logits, targets_e[rows], answers_e[rows], scales[rows], terms[:, rows])
             penalty = None if penalise is None else functools.partial(penalise, shares=scales[rows])
             plan.backward(update, kept, gradient, penalty)
-            update.finish(past * steps_an_epoch[clients] + number)
-    is_real = epoch.scales > 0
-    first, second = terms.squeeze(2).numpy()[:, is_real].astype(np.float64)
-    each, owners = np.log(first) - second, epoch.owners[is_real]
+            update.finish(before[step.clients] + step.number)
+    is_real = epoch.scales.nonzero()[0]
+    owners = epoch.owners[is_real]
+    first, second = terms.flatten(1).numpy()[:, is_real]
+    each = np.log(first.astype(np.float64)) - second
     before_last = (steps_an_epoch - 1) * batch_size
-    in_last = epoch.sources[is_real] - (np.cumsum(lengths) - lengths)[owners] >= before_last[owners]
+    in_last = epoch.sources[is_real] >= (firsts + before_last)[owners]
     last = np.bincount(owners, weights=each * in_last) / (lengths - before_last)
     return np.stack([np.bincount(owners, weights=each) / lengths, np.bincount(owners, weights=each**2) / lengths, last], axis=1)
 
@@ -340,10 +356,13 @@ def _train_chunk(
 def _with_filling(plan: Plan, inputs: Sequence[npt.NDArray[Any]]) -> Tensor:
     """All clients' samples as the first layer takes them, and one more of zeros behind them."""
     count = sum(map(len, inputs))
-    if len(plan.inputs) == 1:
-        inputs = [each.reshape(len(each), -1) for each in inputs]
     samples = np.zeros((count + 1, *plan.inputs), inputs[0].dtype)
-    np.concatenate(inputs, out=samples[(slice(count), *map(slice, inputs[0].shape[1:]))])
+    shape = inputs[0].shape[1:]
+    if len(plan.inputs) == 1:  # rows, of samples of whatever shape
+        room = samples[:count, : math.prod(shape)].reshape(count, *shape)
+    else:
+        room = samples[(slice(count), *map(slice, shape))]
+    np.concatenate(inputs, out=room)
     return torch.from_numpy(samples)
 
 

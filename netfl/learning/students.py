@@ -7,7 +7,6 @@ in one loss, against a teacher that does not change. Versions as in `netfl.learn
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netfl.learning.distillation import Distillation
-from netfl.learning.models import Model, load_vector, to_vector
+from netfl.learning.models import Model, load_vector
 from netfl.learning.trainer import Adam, AdamW, Sgd, Trainer
 from netfl.randomness import Stream
 from netfl.store import FactForm, Function, Recipe, TensorForm, recipe
@@ -180,42 +179,27 @@ def _train(
 ) -> npt.NDArray[np.float32]:
     import torch
 
+    from netfl.learning.loop import minimise
     from netfl.learning.student_nets import last_maps
-    from netfl.learning.updates import updates_of
 
     check_trainer(trainer)
     expert = _loaded(teacher, vector, data)
     maps, _ = last_maps(expert, data.sample_shape)
     rest = expert[len(maps) :]
-    module = _loaded(team, start, data).train()
-    parameters = list(module.parameters())
-    stacked = [parameter.detach().unsqueeze(0) for parameter in parameters]
-    steps_an_epoch = math.ceil(len(data.train_labels) / trainer.batch_size)
-    update = updates_of(trainer.rule, stacked, np.array([steps_an_epoch * trainer.epochs]))(slice(0, 1))
+    module = _loaded(team, start, data)
     groups = [torch.tensor(group) for group in team.groups]
-    generator = stream.generator()
-    seed = int(generator.integers(2**63))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of layers that draw, such as dropout
-        for epoch in range(trainer.epochs):
-            order = generator.permutation(len(data.train_labels))
-            for step in range(steps_an_epoch):
-                rows = order[step * trainer.batch_size : (step + 1) * trainer.batch_size]
-                inputs, labels = torch.from_numpy(data.train_inputs[rows]), torch.from_numpy(data.train_labels[rows])
-                with torch.no_grad():
-                    seen = maps(inputs)
-                    wanted = rest(seen)
-                    parts = [seen.clamp(min=0)[:, group] for group in groups]
-                learnt = [student.maps(inputs) for student in module.students]
-                pooled = [student.pool(part) for student, part in zip(module.students, learnt, strict=True)]
-                loss = distillation.loss(module.join(torch.cat(pooled, dim=1)), wanted, labels, learnt, parts)
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-                with torch.no_grad():
-                    for index, gradient in enumerate(gradients):
-                        unused = torch.zeros_like(parameters[index]) if gradient is None else gradient
-                        update.add(index, unused.unsqueeze(0))
-                    update.finish(np.array([epoch * steps_an_epoch + step]))
-    return to_vector(module)
+
+    def loss(rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        inputs, labels = torch.from_numpy(data.train_inputs[rows]), torch.from_numpy(data.train_labels[rows])
+        with torch.no_grad():
+            seen = maps(inputs)
+            wanted = rest(seen)
+            parts = [seen.clamp(min=0)[:, group] for group in groups]
+        learnt = [student.maps(inputs) for student in module.students]
+        pooled = [student.pool(part) for student, part in zip(module.students, learnt, strict=True)]
+        return distillation.loss(module.join(torch.cat(pooled, dim=1)), wanted, labels, learnt, parts)
+
+    return minimise(module, trainer, len(data.train_labels), loss, stream)
 
 
 def teacher_maps(teacher: Model, student: Model, data: Recipe) -> Recipe:

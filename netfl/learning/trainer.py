@@ -12,6 +12,7 @@ import functools
 import hashlib
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -484,22 +485,30 @@ def seed_of(job: FitJob) -> int:
     return int(job.stream.seed_sequence().generate_state(1, np.uint64)[0])
 
 
-def _orders(jobs: Sequence[FitJob], epochs: int) -> list[list[Indices]]:
-    """Each job's shuffles: one permutation an epoch from a Philox generator keyed by SHA-256 of its stream.
+class _Shuffler(threading.local):
+    """A generator, one a thread, that is keyed anew for each job: making one costs more than a small client's training."""
 
-    One generator is keyed anew for each job: making one costs more than a small client's training.
-    """
-    bits = np.random.Philox(0)  # of no meaning, but drawn from nowhere
-    permutation = np.random.Generator(bits).permutation
-    state = bits.state
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(0)  # of no meaning, but drawn from nowhere
+        self.fresh = self.bits.state
+        self.permutation = np.random.Generator(self.bits).permutation
+
+
+@functools.cache
+def _shuffler() -> _Shuffler:
+    return _Shuffler()
+
+
+def _orders(jobs: Sequence[FitJob], epochs: int) -> list[list[Indices]]:
+    """Each job's shuffles: one permutation an epoch from a Philox generator keyed by SHA-256 of its stream."""
+    shuffler = _shuffler()
+    bits, permutation = shuffler.bits, shuffler.permutation
     counter = np.zeros(4, dtype=np.uint64)
-    sha256 = hashlib.sha256
     orders = []
     for job in jobs:
         stream = job.stream
-        digest = sha256(repr((stream.seed, stream.replicate, stream.name)).encode()).digest()
-        state["state"] = {"counter": counter, "key": np.frombuffer(digest, "<u8", 2)}
-        bits.state = state
+        digest = hashlib.sha256(repr((stream.seed, stream.replicate, stream.name)).encode()).digest()
+        bits.state = {**shuffler.fresh, "state": {"counter": counter, "key": np.frombuffer(digest, "<u8", 2)}}
         count = len(job.labels)
         orders.append([permutation(count) for _ in range(epochs)])
     return orders

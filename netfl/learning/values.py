@@ -7,6 +7,7 @@ was forgotten.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -281,9 +282,15 @@ def encode(
     return recipe(function, pipeline, values, carried, stream, *([decay] if decay != 1 else []))
 
 
+@functools.cache
+def _idle() -> np.random.Generator:
+    """For pipelines without stages, which draw nothing: making a generator takes longer than what they do."""
+    return np.random.default_rng(0)
+
+
 def _encode(calls: Calls) -> list[Encoded]:
     return [
-        encode_with_feedback(pipeline, _vector(values), carried, stream.generator(), *decay)
+        encode_with_feedback(pipeline, _vector(values), carried, stream.generator() if pipeline.stages else _idle(), *decay)
         for pipeline, values, carried, stream, *decay in calls
     ]
 
@@ -517,7 +524,7 @@ _SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
-_FIT = Function("fit", 1, _fit)
+_FIT = Function("fit", 2, _fit)
 _LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _TRAINING_LOSS = Function(
     "training_loss",

@@ -33,7 +33,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from netfl.learning.models import Model
+from netfl.learning.models import Model, emptied
 from netfl.store.processes import WORKERS_NAME, cores, end_with_parent, one_thread, server, without_script
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ def forward_work(model: Model, sample_shape: tuple[int, ...], num_classes: int) 
     import torch
 
     with torch.device("meta"):
-        module = model.build(sample_shape, num_classes).eval()
+        module = model.build(sample_shape, num_classes)
+    module = emptied(module).eval()  # really run, once: kernels of the device `meta` load torch's compiler, which takes a second
     total = 0
 
     def count(layer: torch.nn.Module, given: Any, output: Any) -> None:
@@ -198,7 +199,7 @@ def forward_work(model: Model, sample_shape: tuple[int, ...], num_classes: int) 
         total = 0
         try:
             with torch.no_grad():
-                module(torch.empty((1, *sample_shape), dtype=dtype, device="meta"))
+                module(torch.zeros((1, *sample_shape), dtype=dtype))
         except Exception:  # code from outside, on samples that it may not like: it trains in one process
             continue
         return total

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import fx
 from torch.nn import functional
 
-from netfl.placement.graph import Sort, Traced, one_thread
+from netfl.placement.graph import Sort, Traced
 from netfl.placement.profile import VALUE_BYTES
 from netfl.placement.shared import SharedModel, Wire, attribute, operation, sent_through
 from netfl.placement.stages import SOURCE, Portion, Portions
@@ -202,46 +202,32 @@ class FilterSplitModel(SharedModel):
 
     # --- what it computes ---------------------------------------------------------------------------------------------------
 
-    def run(
-        self, inputs: NDArray[np.float32], vector: NDArray[np.float32], wire: Wire, exact: tuple[bool, ...], join_place: int
-    ) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
-        """The joining place's output (N, ...) for a batch, and the length (N,) of every message that is sent, in the order of `portions`.
-
-        Every place computes with what it has: its own parts as they are, those of others as the wire brought them.
-
-        Args:
-            inputs: (N, *sample_shape).
-            vector: the weights (P,).
-            wire: what messages go through.
-            exact: of each worker, whether it has the sample without a message.
-            join_place: which worker's device joins, so that it sends itself nothing; -1 for another device.
-        """
-        lengths: list[NDArray[np.int64]] = []
-        with torch.no_grad(), one_thread():
-            self._load(vector, len(inputs))
-            shares: list[dict[fx.Node, torch.Tensor]] = [{} for _ in range(self._workers)]
-            wholes: list[dict[fx.Node, torch.Tensor]] = [{} for _ in range(self._workers + 1)]
-            received: torch.Tensor | None = None
-            for place in range(self._workers):
-                sample = torch.from_numpy(inputs)
-                if not exact[place]:
-                    if received is None:
-                        received, length = sent_through(wire, sample)
-                    sample = received
-                    lengths.append(length)
-                wholes[place][self._data[0]] = sample
-            for step in self._steps:
-                for source in step.exchanged:
-                    lengths += self._exchange(source, step.mode == "join", shares, wholes, wire, join_place)
-                if step.mode == "join":
-                    wholes[-1][step.node] = self._run_whole(step.node, wholes[-1])
-                elif step.mode == "whole":
-                    for place in range(self._workers):
-                        wholes[place][step.node] = self._run_whole(step.node, wholes[place])
-                else:
-                    for place in range(self._workers):
-                        shares[place][step.node] = self._run_share(step.node, place, shares[place], wholes[place])
-            return self._traced.pack(self._data[-1], wholes[-1][self._data[-1]]), lengths
+    def _compute(
+        self, inputs: torch.Tensor, wire: Wire, exact: tuple[bool, ...], join_place: int, lengths: list[NDArray[np.int64]]
+    ) -> torch.Tensor:
+        shares: list[dict[fx.Node, torch.Tensor]] = [{} for _ in range(self._workers)]
+        wholes: list[dict[fx.Node, torch.Tensor]] = [{} for _ in range(self._workers + 1)]
+        received: torch.Tensor | None = None
+        for place in range(self._workers):
+            sample = inputs
+            if not exact[place]:
+                if received is None:
+                    received, length = sent_through(wire, sample)
+                sample = received
+                lengths.append(length)
+            wholes[place][self._data[0]] = sample
+        for step in self._steps:
+            for source in step.exchanged:
+                lengths += self._exchange(source, step.mode == "join", shares, wholes, wire, join_place)
+            if step.mode == "join":
+                wholes[-1][step.node] = self._run_whole(step.node, wholes[-1])
+            elif step.mode == "whole":
+                for place in range(self._workers):
+                    wholes[place][step.node] = self._run_whole(step.node, wholes[place])
+            else:
+                for place in range(self._workers):
+                    shares[place][step.node] = self._run_share(step.node, place, shares[place], wholes[place])
+        return wholes[-1][self._data[-1]]
 
     def _exchange(
         self,

@@ -26,6 +26,7 @@ VALUE_BYTES = 4
 """Bytes of a float32, the only number that parameters and activations are kept in."""
 
 _SCHEMA_VERSION = 1
+_EXPORT = "torch.export"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +278,9 @@ def trace(module: torch.nn.Module, sample_shape: tuple[int, ...], tracer: str = 
     and bytes are counted on fake tensors, so nothing of the model's real arithmetic runs, and the module and torch's global state stay
     as they were.
 
+    The nodes of an `nn.Sequential` of plain layers are counted by hand: they are those that torch.export finds, which also cuts it where
+    it is served.
+
     Recurrent layers count 2 x weights x steps (the library's counter gives 0 for an LSTM). A tensor that depends on no sample
     (a class token, positions) is no node: every piece that reads it makes it again, and its parameters count with each reader.
 
@@ -288,6 +292,11 @@ def trace(module: torch.nn.Module, sample_shape: tuple[int, ...], tracer: str = 
     Raises:
         NetflError: the module cannot be traced, does not run on such samples, or returns anything but one tensor per sample.
     """
+    from netfl.placement.plain_chain import plain_chain_nodes
+
+    nodes = plain_chain_nodes(module, tuple(sample_shape)) if tracer in ("", _EXPORT) else None
+    if nodes is not None:
+        return Profile(nodes=nodes, sample_shape=tuple(sample_shape), tracer=_EXPORT)
     from netfl.placement.graph import trace_graph
 
     traced = trace_graph(module, tuple(sample_shape), tracer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import fx
 from torch.nn.utils import vector_to_parameters
 
 from netfl.errors import NetflError
-from netfl.placement.graph import TRACERS, Sort, Traced
+from netfl.placement.graph import TRACERS, Sort, Traced, one_thread
+from netfl.placement.stages import Portions
 
 __all__ = ["SharedModel", "Wire", "attribute", "operation", "sent_through"]
 
@@ -39,7 +41,7 @@ def sent_through(wire: Wire, part: torch.Tensor) -> tuple[torch.Tensor, NDArray[
     return torch.from_numpy(np.ascontiguousarray(received)).reshape(part.shape), lengths
 
 
-class SharedModel:
+class SharedModel(ABC):
     """A model whose nodes several workers run parts of.
 
     Args:
@@ -58,6 +60,37 @@ class SharedModel:
         self._lengths: dict[fx.Node, Any] = {}
         self._data = [node for node in traced.nodes if traced.sorts[node] is Sort.DATA]
 
+    def run(
+        self, inputs: NDArray[np.float32], vector: NDArray[np.float32], wire: Wire, exact: tuple[bool, ...], join_place: int
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
+        """The joining place's output (N, ...) for a batch, and the length (N,) of every message that is sent, in the order of `portions`.
+
+        Every place computes with what it has: its own parts as they are, those of others as the wire brought them.
+
+        Args:
+            inputs: (N, *sample_shape).
+            vector: the weights (P,).
+            wire: what messages go through.
+            exact: of each worker, whether it has the sample without a message.
+            join_place: which worker's device joins, so that it sends itself nothing; -1 for another device.
+        """
+        lengths: list[NDArray[np.int64]] = []
+        with torch.no_grad(), one_thread():
+            vector_to_parameters(torch.tensor(vector), self._traced.source.parameters())
+            self._lengths = self._traced.shapes(len(inputs))
+            output = self._compute(torch.from_numpy(inputs), wire, exact, join_place, lengths)
+            return self._traced.pack(self._data[-1], output), lengths
+
+    @abstractmethod
+    def portions(self) -> Portions:
+        """What each place computes, sends and stores."""
+
+    @abstractmethod
+    def _compute(
+        self, inputs: torch.Tensor, wire: Wire, exact: tuple[bool, ...], join_place: int, lengths: list[NDArray[np.int64]]
+    ) -> torch.Tensor:
+        """The last node's values for a batch; appends the length of every message."""
+
     def _shape(self, node: fx.Node) -> tuple[int, ...]:
         layout = self._traced.layouts[node][0]
         assert layout is not None
@@ -71,11 +104,6 @@ class SharedModel:
 
     def _constants(self, node: fx.Node) -> list[fx.Node]:
         return [each for each in node.all_input_nodes if each.op == "get_attr"]
-
-    def _load(self, vector: NDArray[np.float32], count: int) -> None:
-        """Take up weights (P,), for batches of so many samples."""
-        vector_to_parameters(torch.tensor(vector), self._traced.source.parameters())
-        self._lengths = self._traced.shapes(count)
 
     def _constant(self, node: fx.Node) -> Any:
         if node in self._lengths:

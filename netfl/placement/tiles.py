@@ -18,7 +18,7 @@ from torch import fx
 from torch.nn import functional
 
 from netfl.errors import NetflError
-from netfl.placement.graph import Traced, one_thread
+from netfl.placement.graph import Traced
 from netfl.placement.profile import VALUE_BYTES
 from netfl.placement.shared import SharedModel, Wire, attribute, operation, sent_through
 from netfl.placement.stages import SOURCE, Portion, Portions
@@ -213,48 +213,36 @@ class TiledModel(SharedModel):
 
     # --- what it computes ---------------------------------------------------------------------------------------------------
 
-    def run(
-        self, inputs: NDArray[np.float32], vector: NDArray[np.float32], wire: Wire, exact: tuple[bool, ...], join_place: int
-    ) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
-        """The joining place's output (N, ...) for a batch, and the length (N,) of every message that is sent, in the order of `portions`.
-
-        Args:
-            inputs: (N, *sample_shape).
-            vector: the weights (P,).
-            wire: what messages go through.
-            exact: of each worker, whether it has the sample without a message.
-            join_place: which worker's device joins, so that it sends itself nothing; -1 for another device.
-        """
-        lengths: list[NDArray[np.int64]] = []
+    def _compute(
+        self, inputs: torch.Tensor, wire: Wire, exact: tuple[bool, ...], join_place: int, lengths: list[NDArray[np.int64]]
+    ) -> torch.Tensor:
         first = self._data[0]
-        with torch.no_grad(), one_thread():
-            self._load(vector, len(inputs))
-            tiles: list[dict[fx.Node, torch.Tensor]] = []
-            for place, (start, behind) in enumerate(self._spans[first]):
-                rows = torch.from_numpy(inputs)[:, :, start:behind]
-                if not exact[place] and rows.numel():
-                    rows, length = sent_through(wire, rows)
-                    lengths.append(length)
-                tiles.append({first: rows})
-            for node in self._data[1:]:
-                if node in self._tiled:
-                    for place, held in enumerate(tiles):
-                        held[node] = self._run_tile(node, place, held)
-            joined: dict[fx.Node, torch.Tensor] = {}
-            for node in self._edge:
-                parts = []
+        tiles: list[dict[fx.Node, torch.Tensor]] = []
+        for place, (start, behind) in enumerate(self._spans[first]):
+            rows = inputs[:, :, start:behind]
+            if not exact[place] and rows.numel():
+                rows, length = sent_through(wire, rows)
+                lengths.append(length)
+            tiles.append({first: rows})
+        for node in self._data[1:]:
+            if node in self._tiled:
                 for place, held in enumerate(tiles):
-                    (own, behind), start = self._own[node][place], self._spans[node][place][0]
-                    part = held[node][:, :, own - start : behind - start]
-                    if place != join_place and part.numel():
-                        part, length = sent_through(wire, part)
-                        lengths.append(length)
-                    parts.append(part)
-                joined[node] = torch.cat(parts, dim=2)
-            for node in self._data:
-                if node not in self._tiled:
-                    joined[node] = self._run_whole(node, joined)
-            return self._traced.pack(self._data[-1], joined[self._data[-1]]), lengths
+                    held[node] = self._run_tile(node, place, held)
+        joined: dict[fx.Node, torch.Tensor] = {}
+        for node in self._edge:
+            parts = []
+            for place, held in enumerate(tiles):
+                (own, behind), start = self._own[node][place], self._spans[node][place][0]
+                part = held[node][:, :, own - start : behind - start]
+                if place != join_place and part.numel():
+                    part, length = sent_through(wire, part)
+                    lengths.append(length)
+                parts.append(part)
+            joined[node] = torch.cat(parts, dim=2)
+        for node in self._data:
+            if node not in self._tiled:
+                joined[node] = self._run_whole(node, joined)
+        return joined[self._data[-1]]
 
     def _run_tile(self, node: fx.Node, place: int, held: dict[fx.Node, torch.Tensor]) -> torch.Tensor:
         start, behind = self._spans[node][place]

@@ -11,7 +11,7 @@ import numpy as np
 
 from netfl.report.reading import has_table
 
-__all__ = ["loads"]
+__all__ = ["busiest", "loads"]
 
 
 def loads(trace: sqlite3.Connection, simulated_s: float) -> dict[str, Any]:
@@ -38,6 +38,25 @@ def loads(trace: sqlite3.Connection, simulated_s: float) -> dict[str, Any]:
         told = {"utilisation": busy_s / simulated_s, "mean_transfers": mean, "max_transfers": most}
         links.setdefault(link, {})[f"{source}>{destination}"] = told
     return {"devices": devices, "links": links}
+
+
+def busiest(found: dict[str, Any]) -> tuple[list[tuple[str, float, float, int]], list[tuple[str, float, float, int]]]:
+    """Processors, and directions of links: name, share of the time that they were busy, mean and most at once; the busiest first.
+
+    Args:
+        found: what `loads` returns.
+    """
+    devices = [(name, one["utilisation"], one["mean_queue"], one["max_queue"]) for name, one in found["devices"].items()]
+    links = [
+        (f"{link}, to {way.rpartition('>')[2]}", one["utilisation"], one["mean_transfers"], one["max_transfers"])
+        for link, ways in found["links"].items()
+        for way, one in ways.items()
+    ]
+    return sorted(devices, key=_least_busy_last), sorted(links, key=_least_busy_last)
+
+
+def _least_busy_last(row: tuple[str, float, float, int]) -> tuple[float, str]:
+    return -row[1], row[0]
 
 
 def _under_way(trace: sqlite3.Connection, simulated_s: float) -> dict[tuple[str, str], tuple[float, int]]:

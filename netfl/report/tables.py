@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from netfl.report.loads import busiest
 from netfl.units import format_bytes, format_duration, format_energy
 
 if TYPE_CHECKING:
@@ -141,14 +142,8 @@ def _loads(found: dict[str, Any]) -> Table:
     """The busiest processors and directions of links."""
     caption = f"the {_BUSIEST} busiest processors and directions; at once: jobs that wait, or transfers under way"
     table = _table("Load", "", "busy", "mean at once", "most at once", caption=caption)
-    devices = [(name, one["utilisation"], one["mean_queue"], one["max_queue"]) for name, one in found["devices"].items()]
-    links = [
-        (f"{link}, to {way.rpartition('>')[2]}", one["utilisation"], one["mean_transfers"], one["max_transfers"])
-        for link, ways in found["links"].items()
-        for way, one in ways.items()
-    ]
-    for rows in (devices, links):
-        for name, busy, mean, most in sorted(rows, key=lambda row: (-row[1], row[0]))[:_BUSIEST]:
+    for rows in busiest(found):
+        for name, busy, mean, most in rows[:_BUSIEST]:
             table.add_row(name, _share(busy), f"{mean:.3g}", str(most))
         table.add_section()
     return table

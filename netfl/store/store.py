@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import operator
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ from netfl.store.shelf import Shelf
 
 __all__ = ["MissingValueError", "Store"]
 
-_WRITE_S = 5e-3
+_WRITE_S = 2e-3
 _WRITE_BYTES_PER_S = 200e6
-_WORTH = 20
+_WORTH = 50
 _REMEMBERED = 4
 _NOTHING = object()
 
@@ -42,7 +43,7 @@ class Store:
     join as soon as forcing needs any call of their function, so that a cohort trains as one batch.
 
     On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
-    since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a run that
+    since the last write are fifty times what a write costs, as the last ones did, so keeping costs about a fiftieth, and a run that
     is killed loses little more than that much computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
@@ -158,27 +159,26 @@ class Store:
             found = self._find(each)
             if found is _NOTHING:
                 missing[key] = each
-                stack.extend(each.inputs)
+                stack += each.inputs
             else:
                 values[key] = found
         return missing
 
     def _find(self, wanted: Recipe) -> Any:
         """A value that is in memory or on disk, or `_NOTHING`."""
-        kept = self._values.get(wanted.key)
+        key, form = wanted.key, wanted.function.form
+        kept = self._values.get(key)
         if kept is not None:
-            self._values.move_to_end(wanted.key)
-            value = kept[0]
+            self._values.move_to_end(key)
             if wanted.held is None and wanted.function.rests:
-                self._hold(wanted, value)
-            return value
-        form = wanted.function.form
+                self._hold(wanted, kept[0])
+            return kept[0]
         if wanted.held is not None:
             value = wanted.held.value()
-        elif self._disk is None or form is None:
+        elif form is None or self._disk is None:
             return _NOTHING
         else:
-            found = self._disk.fact(wanted.key) if isinstance(form, FactForm) else self._disk.arrays(wanted.key)
+            found = self._disk.fact(key) if isinstance(form, FactForm) else self._disk.arrays(key)
             if found is None:
                 return _NOTHING
             value = form.load(found)
@@ -242,12 +242,13 @@ class Store:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
         if made.held is None and made.function.rests:
             self._hold(made, value)
-        if made.key in self._values:
+        key = made.key
+        if key in self._values:
             return
         num_bytes = _weight_bytes(value)
         if made.held is not None and 2 * num_bytes > self._limit_bytes:  # it would drive out all others
             return
-        self._values[made.key] = value, num_bytes
+        self._values[key] = value, num_bytes
         self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
             _, (_, dropped_bytes) = self._values.popitem(last=False)
@@ -303,9 +304,11 @@ def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iter
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
     """The arguments with each recipe replaced by its value."""
-    return tuple(
-        [values[each.key] if isinstance(each, Recipe) else _filled(each, values) if isinstance(each, tuple) else each for each in arguments]
-    )
+    filled: list[Any] = []
+    for each in arguments:
+        kind = type(each)
+        filled.append(values[each.key] if kind is Recipe else _filled(each, values) if kind is tuple else each)
+    return tuple(filled)
 
 
 def _weight_bytes(value: Any) -> int:
@@ -313,21 +316,23 @@ def _weight_bytes(value: Any) -> int:
     kind: Any = type(value)
     if kind is np.ndarray:
         return int(value.nbytes)
-    if kind in _NUMBERS:
-        return 64
     if kind is bytes:
         return len(value)
-    if isinstance(value, Mapping):
-        return sum([_weight_bytes(part) for part in value.values()])
-    if isinstance(value, list | tuple):
-        return sum([_weight_bytes(part) for part in value])
-    names = _field_names(kind)
-    return sum([_weight_bytes(getattr(value, name)) for name in names]) if names else 64
+    total = 0
+    for part in _parts_of(kind)(value):
+        total += 64 if type(part) in _NUMBERS else _weight_bytes(part)
+    return total or 64
 
 
 _NUMBERS = {int, float, bool, str, type(None)}
 
 
 @functools.cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+def _parts_of(kind: Any) -> Callable[[Any], Iterable[Any]]:
+    """How to get at what an object of a class holds."""
+    if issubclass(kind, Mapping):
+        return lambda value: value.values()
+    if issubclass(kind, list | tuple):
+        return iter
+    names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    return operator.attrgetter(*names) if len(names) > 1 else lambda value: [getattr(value, name) for name in names]

@@ -283,7 +283,10 @@ def _told_facts(facts: dict[str, Any], metrics: dict[str, Any], path: Path) -> d
     }
     work = metrics.get("work") or {}
     if work:
-        told["clients"] = ", ".join(f"{count} {name.removesuffix('_clients')}" for name, count in work.items())
+        counts = {name.removesuffix("_clients"): count for name, count in work.items() if name.endswith("_clients")}
+        told["clients"] = ", ".join(f"{count} {name}" for name, count in counts.items())
+        planned = ", ".join(f"{name} {format_duration(spent_s)}" for name, spent_s in (work.get("planner_s") or {}).items())
+        told["planned for"] = f"{planned} of this machine's processor" if planned else None
     return {name: str(value) for name, value in told.items() if value not in (None, "")}
 
 

@@ -209,7 +209,8 @@ def run_plan(
         def goes_on() -> bool:
             return not (fail_fast and any(each.status in failed for each in books.outcomes.values()))
 
-        executor.run(tasks, books, interrupt, goes_on)
+        if tasks:
+            executor.run(tasks, books, interrupt, goes_on)
         outcomes = {point.hash: books.outcomes.get(point.hash, Outcome(point.hash, "waiting")) for point in made.points}
         study = Study(folder, made, outcomes, interrupt.requested)
         _write_results(study)

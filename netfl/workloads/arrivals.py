@@ -14,7 +14,7 @@ from netfl.parts import Family
 from netfl.randomness import Stream
 from netfl.units import Duration, Frequency
 
-__all__ = ["ARRIVALS", "Arrivals", "Periodic", "Poisson", "TraceArrivals", "read_arrivals"]
+__all__ = ["ARRIVALS", "Arrivals", "Once", "Periodic", "Poisson", "TraceArrivals", "read_arrivals"]
 
 _MOST_BYTES = 256_000_000
 
@@ -30,6 +30,15 @@ class Arrivals(Protocol):
             device: who asks.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once:
+    """One arrival, at the beginning; no kind of a scenario's, but what a rehearsal asks."""
+
+    def times_s(self, stream: Stream, device: str = "") -> Iterator[float]:
+        """0, and no more."""
+        return iter((0.0,))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from netfl.codecs import Compressor, Pipeline, dense_bytes
 from netfl.learning.trainer import Sgd
 from netfl.placement.stages import Cluster, StagedPlacement
-from netfl.randomness import Stream
+from netfl.workloads.arrivals import Once
 from netfl.workloads.cooperating import Cooperating, Spent, UnderWay
 from netfl.workloads.cooperative import Cooperative
 from netfl.workloads.inference import Answers
@@ -45,7 +44,7 @@ def idle_request(session: Session, settings: Cooperative, cluster: Cluster, plac
     # No model answers here, so that it does not matter which one is shared.
     alone = replace(
         settings,
-        arrivals=_Once(),
+        arrivals=Once(),
         sources=(cluster.source,),
         model=None,
         per_source=None,
@@ -57,14 +56,6 @@ def idle_request(session: Session, settings: Cooperative, cluster: Cluster, plac
     while tried.ended is None:
         bare.world.env.step()
     return tried.ended
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Once:
-    """One arrival, at the beginning."""
-
-    def times_s(self, stream: Stream, device: str = "") -> Iterator[float]:
-        return iter((0.0,))
 
 
 @dataclass(frozen=True)

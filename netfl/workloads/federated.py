@@ -149,6 +149,7 @@ class Training:
         self._releases: Counter[str] = Counter()
         self.sample_books = SampleBooks(settings.trainer)
         session.at_end(lambda: self.sample_books.write(name, self.world.trace))
+        self._local_work: dict[int, Work] = {}
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
 
@@ -218,6 +219,12 @@ class Training:
                 rounds=max(self._releases.values()),
             )
         )  # fmt: skip
+
+    def local_work(self, num_samples: int) -> Work:
+        """What a client with so many samples does in a round."""
+        if num_samples not in self._local_work:
+            self._local_work[num_samples] = self.session.task.training_work(self.settings.trainer, num_samples)
+        return self._local_work[num_samples]
 
     def aggregation_work(self, num_updates: int) -> Work:
         """Adding up that many updates: two operations a value, each read once, the model read and written."""
@@ -311,7 +318,7 @@ class Leaf:
     def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""
         training = self._training
-        work = training.session.task.training_work(training.settings.trainer, self.num_samples)
+        work = training.local_work(self.num_samples)
         training.sample_books.trained(self.name, self.num_samples)
         yield training.world.compute(self.name, work, workload=training.name, label=label)
         delay = training.settings.delay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,13 +34,24 @@ class Known:
         self._uplink = uplink
         self._device = device
         self._num_samples = num_samples
+        self._at_first: dict[str, ClientFacts] = {}
         self._facts: dict[str, ClientFacts] = {}
+        self._times: Counter[str] = Counter()
+        self._rounds: dict[str, int] = {}
+        self._durations_s: dict[str, float] = {}
         self._updates: dict[str, Recipe] = {}
 
     def __getitem__(self, member: str) -> ClientFacts:
         """Of one member, without losses; those of a member that nobody looks at are never made."""
+        if member not in self._at_first:
+            self._at_first[member] = _at_first(self._training, self._device, self._uplink, member, self._num_samples[member])
         if member not in self._facts:
-            self._facts[member] = _at_first(self._training, self._device, self._uplink, member, self._num_samples[member])
+            self._facts[member] = replace(
+                self._at_first[member],
+                last_duration_s=self._durations_s.get(member),
+                times_selected=self._times[member],
+                last_round=self._rounds.get(member),
+            )
         return self._facts[member]
 
     def facts(self, members: Sequence[str], with_losses: bool) -> Mapping[str, ClientFacts]:
@@ -53,11 +65,14 @@ class Known:
 
     def selected(self, member: str, number: int) -> None:
         """A member was asked in a round."""
-        self._facts[member] = replace(self[member], times_selected=self[member].times_selected + 1, last_round=number)
+        self._times[member] += 1
+        self._rounds[member] = number
+        self._facts.pop(member, None)
 
     def accepted(self, member: str, duration_s: float, update: Recipe | None) -> None:
         """A member's update was aggregated; it is None where nothing tells its loss."""
-        self._facts[member] = replace(self[member], last_duration_s=duration_s)
+        self._durations_s[member] = duration_s
+        self._facts.pop(member, None)
         if update is not None:
             self._updates[member] = update
 

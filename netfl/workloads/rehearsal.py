@@ -5,8 +5,8 @@ Nothing is trained and no model runs: models, updates and activations are their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from netfl.learning import values
 from netfl.learning.trainer import Evaluation
 from netfl.placement import Placement
 from netfl.placement.plan import crossing_bytes
-from netfl.randomness import Stream
 from netfl.store import Recipe, Store
+from netfl.workloads.arrivals import Once
 from netfl.workloads.inference import Answers, node_bytes
 from netfl.workloads.requests import Requests
 from netfl.workloads.served_model import ServedModel
@@ -44,7 +44,7 @@ def idle_latency_s(session: Session, settings: Requests, source: str, placement:
     world_of = session.rehearse
     assert world_of is not None
     bare, _ = world_of(0, _Lengths(session.store), True)
-    alone = replace(settings, arrivals=_Once(), sources=(source,), failover=None)
+    alone = replace(settings, arrivals=Once(), sources=(source,), failover=None)
     tried = _Tried(alone, bare, "rehearsal", {source: placement})
     bare.world.env.process(tried.run())
     while not tried.ended:
@@ -132,14 +132,6 @@ class _Lengths(Store):
 
     def settle(self, recipes: Any) -> None:
         """Nothing was announced."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Once:
-    """One arrival, at the beginning."""
-
-    def times_s(self, stream: Stream, device: str = "") -> Iterator[float]:
-        return iter((0.0,))
 
 
 class _ForeseenModel(ServedModel):

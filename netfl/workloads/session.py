@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,6 +86,12 @@ class Task:
         """Length of the flat model vector."""
         return self.profile.parameter_bytes // 4
 
+    @functools.cached_property
+    def _sample_bytes(self) -> tuple[float, int]:
+        """What a sample's activations move in a forward pass, and how much memory its outputs take."""
+        nodes = self.profile.nodes
+        return sum(node.moved_bytes - node.parameter_bytes for node in nodes), 4 * sum(node.output_values for node in nodes)
+
     def training_work(self, trainer: Trainer, num_samples: int) -> Work:
         """A client's local training: three times the forward pass a sample.
 
@@ -92,8 +99,7 @@ class Task:
         holds parameters, gradients and the start model, and a batch of activations with their gradients.
         """
         epochs, steps = trainer.epochs, trainer.steps(num_samples)
-        activation_bytes = sum(node.moved_bytes - node.parameter_bytes for node in self.profile.nodes)
-        output_bytes = 4 * sum(node.output_values for node in self.profile.nodes)
+        activation_bytes, output_bytes = self._sample_bytes
         return Work(
             kind="training",
             flop=3 * self.profile.total_flop * num_samples * epochs,

@@ -119,15 +119,15 @@ def _speeds(cluster: Cluster) -> tuple[float, ...]:
     return tuple(cluster.tiers[worker].flop_per_s for worker in cluster.workers)
 
 
+@dataclass(frozen=True)
 class _Answering:
     """See `Answering`."""
 
-    def __init__(self, settings: _SharedLayers, session: Session, name: str, model: Recipe, activations: Pipeline) -> None:
-        self.settings = settings
-        self.session = session
-        self.name = name
-        self.model = model
-        self.activations = activations
+    settings: _SharedLayers
+    session: Session
+    name: str
+    model: Recipe
+    activations: Pipeline
 
     def placement(self, cluster: Cluster) -> StagedPlacement:
         """See `Answering.placement`."""

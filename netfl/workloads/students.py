@@ -80,6 +80,11 @@ class Students:
         """See `Cooperation.wait_s`."""
         return float("inf") if self.wait is None else self.wait
 
+    @property
+    def has_inputs(self) -> bool:
+        """Whether every worker has the sample already."""
+        return self.inputs == "everywhere"
+
     def problems(self, session: Session, clusters: Sequence[Cluster]) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """See `Cooperation.problems`; memory is checked with equally many filters a student."""
         try:
@@ -109,7 +114,7 @@ class Students:
         edges = [place * filters // count for place in range(count + 1)]
         groups = tuple(tuple(range(first, behind)) for first, behind in pairwise(edges))
         team = StudentTeam(student=self.student, groups=groups, side=(height, width))
-        placement = placement_of(session, team, cluster, self.inputs == "everywhere")
+        placement = placement_of(session, team, cluster, self.has_inputs)
         check_memory(placement, cluster.tiers)
         return placement
 
@@ -156,17 +161,16 @@ def placement_of(session: Session, team: StudentTeam, cluster: Cluster, has_inpu
     return portions.placement(cluster, "students", classes, has_inputs, is_optional=True)
 
 
+@dataclass(frozen=True)
 class _Team:
     """See `Answering`."""
 
-    def __init__(self, settings: Students, session: Session, name: str, model: Recipe, activations: Pipeline) -> None:
-        self.settings = settings
-        self.session = session
-        self.name = name
-        self.teacher = model
-        self.activations = activations
-        self.has_inputs = settings.inputs == "everywhere"
-        self._trained: dict[int, tuple[StudentTeam, Recipe]] = {}
+    settings: Students
+    session: Session
+    name: str
+    teacher: Recipe
+    activations: Pipeline
+    _trained: dict[int, tuple[StudentTeam, Recipe]] = field(default_factory=dict)
 
     def trained(self, count: int) -> tuple[StudentTeam, Recipe]:
         """So many students and their parameters."""
@@ -186,7 +190,7 @@ class _Team:
     def placement(self, cluster: Cluster) -> StagedPlacement:
         """See `Answering.placement`."""
         team, _ = self.trained(len(cluster.workers))
-        placement = placement_of(self.session, team, cluster, self.has_inputs)
+        placement = placement_of(self.session, team, cluster, self.settings.has_inputs)
         check_memory(placement, cluster.tiers)
         return placement
 
@@ -213,7 +217,7 @@ class _Team:
         """See `Answering.answers`."""
         team, vector = self.trained(len(cluster.workers))
         data, store, streams = self.session.task.dataset, self.session.store, self.session.world.streams
-        has_sample = tuple(self.has_inputs or worker == cluster.source for worker in cluster.workers)
+        has_sample = tuple(self.settings.has_inputs or worker == cluster.source for worker in cluster.workers)
         at_join = tuple(worker == cluster.join for worker in cluster.workers)
         samples = sent_samples(self.activations, data, streams.stream("samples sent", self.name))
         exact = features(team, vector, data)

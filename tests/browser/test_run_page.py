@@ -198,6 +198,14 @@ def test_kinds_placements_and_requests_are_those_of_the_trace(page: Page, report
     assert [sum(column) for column in zip(*counts, strict=True)] == [requests, answered]
 
 
+@pytest.mark.parametrize(("kind", "notes"), [("processors", "device_loads"), ("links", "link_loads")])
+def test_loads_are_those_of_the_trace(page: Page, reported: Reported, kind: str, notes: str) -> None:
+    added, _ = column_sums(page, f"load-{kind}")
+    busy_s, end_s, at_work = reported.all(f"SELECT sum(busy_s), (SELECT simulated_s FROM run_end), sum(busy_s > 0) FROM {notes}")[0]
+    assert added[0] == pytest.approx(busy_s / end_s)
+    assert page.run(f"document.querySelectorAll('#load-plot-{kind} .bar').length") == min(at_work, 6)
+
+
 def test_the_phases_of_devices_add_up_to_what_they_did(page: Page, reported: Reported) -> None:
     """Downloads and computation of clients, straight from their tables."""
     added, _ = column_sums(page, "phases")

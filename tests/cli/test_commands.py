@@ -247,8 +247,9 @@ def test_schema_and_list() -> None:
     schema = json.loads(netfl("schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator.check_schema(json.loads(netfl("schema", "--topology").stdout))
+    validator = jsonschema.Draft202012Validator(schema)
     for path in sorted((ROOT / "scenarios").glob("*.yaml")):
-        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+        validator.validate(yaml.safe_load(path.read_text()))
     listed = json.loads(netfl("list", "--json").stdout)
     assert listed.pop("schema_version") == 1
     assert {"codecs", "links", "devices", "workloads", "planners"} <= listed.keys()

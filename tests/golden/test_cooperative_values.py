@@ -15,9 +15,10 @@ from netfl.placement import Profile
 from netfl.placement.stages import Portions
 from netfl.placement.students import FilterGroups
 from netfl.randomness import Streams
-from netfl.store import FactForm, Function, Recipe, Store
+from netfl.store import FactForm, Recipe
 from netfl.workloads import cooperative_values as cooperative
 from netfl.workloads.inference import Answers
+from tests.golden.checks import assert_all_golden, assert_golden, assert_same_from_disk
 
 STREAMS = Streams(seed=11)
 TEACHER = Cnn(channels=(4, 8))
@@ -85,15 +86,13 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_value(name: str) -> None:
-    recipe = recipes()[name]
-    assert recipe.function.name == name
-    value, form = Store().force(recipe), recipe.function.form
-    assert figures(value) == pytest.approx(GOLDEN[name, recipe.function.version], rel=1e-4, abs=1e-6)
-    if isinstance(form, FactForm):
-        assert figures(form.load(form.dump(value))) == figures(value)
+    assert_golden(name, recipes()[name], figures, GOLDEN)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, recipe in recipes().items() if isinstance(recipe.function.form, FactForm)))
+def test_what_the_disk_gives_back_is_the_value(name: str) -> None:
+    assert_same_from_disk(recipes()[name], figures)
 
 
 def test_every_stored_function_has_a_golden_value() -> None:
-    assert {(name, recipe.function.version) for name, recipe in recipes().items()} == GOLDEN.keys()
-    functions = {each.name for each in vars(cooperative).values() if isinstance(each, Function)}
-    assert functions == recipes().keys()
+    assert_all_golden(recipes(), GOLDEN, (cooperative,))

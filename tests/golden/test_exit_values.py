@@ -12,10 +12,11 @@ from netfl.learning.models import Cnn
 from netfl.learning.trainer import Adam
 from netfl.placement import Profile
 from netfl.randomness import Streams
-from netfl.store import Function, Recipe, Store
+from netfl.store import Recipe
 from netfl.workloads import exit_inference
 from netfl.workloads.crossing import Crossing
 from netfl.workloads.inference import served
+from tests.golden.checks import assert_all_golden, assert_golden, assert_same_from_disk
 
 STREAMS = Streams(seed=11)
 NETWORK = exits.ExitNetwork(model=Cnn(channels=(2, 4)), after=(3, 6))
@@ -62,20 +63,13 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_value(name: str) -> None:
-    recipe = recipes()[name]
-    assert recipe.function.name == name
-    assert figures(Store().force(recipe)) == pytest.approx(GOLDEN[name, recipe.function.version], rel=1e-4, abs=1e-6)
+    assert_golden(name, recipes()[name], figures, GOLDEN)
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_what_the_disk_gives_back_is_the_value(name: str) -> None:
-    recipe = recipes()[name]
-    value, form = Store().force(recipe), recipe.function.form
-    assert form is not None
-    assert figures(form.load(form.dump(value))) == figures(value)
+    assert_same_from_disk(recipes()[name], figures)
 
 
 def test_every_stored_function_has_a_golden_value() -> None:
-    assert {(name, recipe.function.version) for name, recipe in recipes().items()} == GOLDEN.keys()
-    functions = {each.name for module in (exits, exit_inference) for each in vars(module).values() if isinstance(each, Function)}
-    assert functions == recipes().keys()
+    assert_all_golden(recipes(), GOLDEN, (exits, exit_inference))

@@ -13,7 +13,8 @@ from netfl.learning.slicing import Even
 from netfl.learning.slicing import recipes as sliced
 from netfl.learning.trainer import Sgd
 from netfl.randomness import Streams
-from netfl.store import Function, Recipe, Store
+from netfl.store import Recipe
+from tests.golden.checks import assert_all_golden, assert_golden, assert_same_from_disk
 
 STREAMS = Streams(seed=11)
 MODEL = Mlp(hidden=(12, 6))
@@ -70,20 +71,13 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_value(name: str) -> None:
-    recipe = recipes()[name]
-    assert recipe.function.name == name
-    assert figures(Store().force(recipe)) == pytest.approx(GOLDEN[name, recipe.function.version], rel=1e-4, abs=1e-6)
+    assert_golden(name, recipes()[name], figures, GOLDEN)
 
 
 @pytest.mark.parametrize("name", ["slicing", "turn", "upload", "handed_on", "adopted", "server_model", "selection_bytes"])
 def test_what_the_disk_gives_back_is_the_value(name: str) -> None:
-    recipe = recipes()[name]
-    value, form = Store().force(recipe), recipe.function.form
-    assert form is not None
-    assert figures(form.load(form.dump(value))) == figures(value)
+    assert_same_from_disk(recipes()[name], figures)
 
 
 def test_every_stored_function_has_a_golden_value() -> None:
-    assert {(name, recipe.function.version) for name, recipe in recipes().items()} == GOLDEN.keys()
-    functions = {each.name for each in vars(sliced).values() if isinstance(each, Function)}
-    assert functions == recipes().keys()
+    assert_all_golden(recipes(), GOLDEN, (sliced,))

@@ -11,7 +11,8 @@ from netfl.learning.distillation import Distillation
 from netfl.learning.models import Cnn
 from netfl.learning.trainer import Adam
 from netfl.randomness import Streams
-from netfl.store import Function, Recipe, Store
+from netfl.store import Recipe
+from tests.golden.checks import assert_all_golden, assert_golden, assert_same_from_disk
 
 STREAMS = Streams(seed=11)
 TEACHER = Cnn(channels=(4, 8))
@@ -56,20 +57,13 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_value(name: str) -> None:
-    recipe = recipes()[name]
-    assert recipe.function.name == name
-    assert figures(Store().force(recipe)) == pytest.approx(GOLDEN[name, recipe.function.version], rel=1e-4, abs=1e-6)
+    assert_golden(name, recipes()[name], figures, GOLDEN)
 
 
 @pytest.mark.parametrize("name", ["distilled", "student_answers"])
 def test_what_the_disk_gives_back_is_the_value(name: str) -> None:
-    recipe = recipes()[name]
-    value, form = Store().force(recipe), recipe.function.form
-    assert form is not None
-    assert figures(form.load(form.dump(value))) == figures(value)
+    assert_same_from_disk(recipes()[name], figures)
 
 
 def test_every_stored_function_has_a_golden_value() -> None:
-    assert {(name, recipe.function.version) for name, recipe in recipes().items()} == GOLDEN.keys()
-    functions = {each.name for each in vars(students).values() if isinstance(each, Function)}
-    assert functions == recipes().keys()
+    assert_all_golden(recipes(), GOLDEN, (students,))

@@ -16,11 +16,11 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 def test_the_two_commands() -> None:
     assert BLOCKS[0].strip() == "pip install -e . && netfl run scenarios/smart-building.yaml"
-    assert BLOCKS[1].strip() == "pip install -e '.[test]' && pytest"
+    assert BLOCKS[1].strip() == "pip install -e '.[test]' && pytest -n auto"
 
 
 def test_continuous_integration_calls_the_test_command() -> None:
-    assert "pip install -e '\\.\\[test\\]' && pytest" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "pip install -e '\\.\\[test\\]' && pytest -n auto" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_every_run_command_names_a_scenario_and_settings_that_load() -> None:

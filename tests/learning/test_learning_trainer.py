@@ -34,6 +34,9 @@ class Built:
     def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
         return nn.Sequential(*self.layers())
 
+    def __str__(self) -> str:
+        return self.layers.__name__
+
 
 def conv_at_odd_places() -> list[nn.Module]:
     """Convolutions without padding, bias or pooling behind them, a pool without ReLU, odd sides and odd widths."""
@@ -64,6 +67,22 @@ def conv_with_strides() -> list[nn.Module]:
         nn.Linear(36, 7),
         nn.GELU(),
         nn.Linear(7, 10),
+    ]
+
+
+def conv_with_maxima() -> list[nn.Module]:
+    """Large kernels with a maximum right behind them: with and without bias and ReLU, a row and a column left over, rows to fill up."""
+    return [
+        nn.Conv2d(1, 3, 5, padding=2),  # 8 x 8
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # 4 x 4
+        nn.Conv2d(3, 2, 2, padding=1),  # 5 x 5
+        nn.ReLU(),
+        nn.Conv2d(2, 5, (5, 7), padding=(2, 2), bias=False),  # 5 x 3
+        nn.MaxPool2d(2),  # 2 x 1
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(10, 10),
     ]
 
 
@@ -99,6 +118,7 @@ MODELS = [
     Cnn(channels=(5,), hidden=9),
     Built(conv_at_odd_places),
     Built(conv_with_strides),
+    Built(conv_with_maxima),
 ]
 
 
@@ -182,7 +202,7 @@ def test_bits_do_not_depend_on_company(model: Model, momentum: float) -> None:
 @pytest.mark.parametrize("batch_size", [1, 3, 16, 40])
 def test_bits_do_not_depend_on_company_at_any_batch_size(batch_size: int) -> None:
     trainer = Sgd(learning_rate=0.05, batch_size=batch_size)
-    for model in (Cnn(), Mlp(hidden=(33,))):
+    for model in (Cnn(), Mlp(hidden=(33,)), Built(conv_with_maxima)):
         jobs = jobs_of(model, clients=8)
         together = fit(trainer, model, SHAPE, 10, jobs)
         for job, result in zip(jobs, together, strict=True):

@@ -164,6 +164,7 @@ def test_shares_are_balanced() -> None:
 # --- processes end with their parent --------------------------------------------------------------------------------------
 
 SCRIPT = """
+import signal
 import sys
 import numpy as np
 from netfl.learning import workers
@@ -171,6 +172,7 @@ from netfl.learning.models import Mlp, initial
 from netfl.learning.trainer import FitJob, Sgd, fit
 from netfl.randomness import Streams
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 # No guard: workers must not run this file again.
 print("started", flush=True)
 streams = Streams(seed=1)

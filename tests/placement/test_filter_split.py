@@ -14,11 +14,7 @@ from netfl.placement.filter_split import FilterSplitModel, channels_of
 from netfl.placement.graph import trace_graph
 from netfl.placement.stages import SOURCE
 from tests.placement import placement_models
-
-
-def lossless(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return samples.copy(), np.full(len(samples), 4 * samples.shape[1], dtype=np.int64)
-
+from tests.placement.shared_models import assert_pieces_compute_the_whole, lossless
 
 MODELS = {
     "cnn": (lambda: Cnn(channels=(8, 16), hidden=12).build((1, 8, 8), 10), (1, 8, 8)),
@@ -31,21 +27,11 @@ MODELS = {
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_pieces_compute_what_the_whole_does(name: str) -> None:
-    """To 1e-6: kernels sum in another order for fewer output channels."""
     make, shape = MODELS[name]
     torch.manual_seed(4)
-    module = make().eval()
-    inputs = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
-    with torch.no_grad():
-        expected = module(torch.from_numpy(inputs)).numpy()
-    traced = trace_graph(module, shape)
-    for workers in (1, 2, 3, 4):
-        split = FilterSplitModel(traced, workers)
-        found, lengths = split.run(inputs, to_vector(module), lossless, (False,) * workers, -1)
-        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
-        # As many messages of as many values as the portions say.
-        messages = [message for _, sent in split.portions().steps for message in sent if message[2]]
-        assert [int(length[0]) for length in lengths] == [4 * values for _, _, values in messages]
+    assert_pieces_compute_the_whole(
+        make(), shape, [lambda traced, workers=workers: (FilterSplitModel(traced, workers), workers) for workers in (1, 2, 3, 4)]
+    )
 
 
 def test_what_a_small_network_exchanges() -> None:

@@ -1,6 +1,5 @@
 """Tiles of rows: which rows a layer reads, and that tiles compute what the whole model does."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,18 +7,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from netfl.errors import NetflError
-from netfl.learning.models import Cnn, Mlp, to_vector
+from netfl.learning.models import Cnn, Mlp
 from netfl.learning.zoo.images import WideResNet
 from netfl.placement import trace
 from netfl.placement.graph import trace_graph
 from netfl.placement.stages import SOURCE
 from netfl.placement.tiles import TiledModel, needed_rows, rows_of
 from tests.placement import placement_models
-
-
-def lossless(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return samples.copy(), np.full(len(samples), 4 * samples.shape[1], dtype=np.int64)
-
+from tests.placement.shared_models import assert_pieces_compute_the_whole
 
 windows = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.integers(1, 3), st.integers(6, 16), st.data())
 
@@ -100,20 +95,12 @@ MODELS = {
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_tiles_compute_what_the_whole_model_does(name: str) -> None:
-    """To 1e-6: kernels choose other blocks for other heights."""
     make, shape = MODELS[name]
     torch.manual_seed(4)
-    module = make().eval()
-    inputs = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
-    with torch.no_grad():
-        expected = module(torch.from_numpy(inputs)).numpy()
-    traced = trace_graph(module, shape)
-    for weights in ((1.0,), (1.0, 1.0), (1.0, 3.0, 2.0), (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):
-        tiled = TiledModel(traced, weights)
-        found, lengths = tiled.run(inputs, to_vector(module), lossless, (False,) * len(weights), -1)
-        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
-        messages = [message for _, sent in tiled.portions().steps for message in sent if message[2]]
-        assert [int(length[0]) for length in lengths] == [4 * values for _, _, values in messages]
+    shares = ((1.0,), (1.0, 1.0), (1.0, 3.0, 2.0), (1.0,) * 7)
+    assert_pieces_compute_the_whole(
+        make(), shape, [lambda traced, weights=weights: (TiledModel(traced, weights), len(weights)) for weights in shares]
+    )
 
 
 def test_a_small_network_by_hand() -> None:

@@ -115,8 +115,7 @@ def weighted_mean(vectors: Sequence[Vector], weights: Sequence[float]) -> npt.ND
     total = np.zeros(vectors[0].shape, dtype=np.float64)
     term = np.empty(vectors[0].shape, dtype=np.float64)
     for vector, weight in zip(vectors, weights, strict=True):
-        term[...] = vector
-        term *= weight
+        np.multiply(vector, np.float64(weight), out=term)
         total += term
     total /= sum(weights)
     return total

@@ -65,7 +65,8 @@ def _serving(name: str, one: dict[str, Any], found: dict[str, Any]) -> str:
     middle, last = format_duration(one["p50_s"]), format_duration(one["p99_s"])
     told = f"p50 {middle}, p99 {last}, {one['requests']:,} requests"
     missed = f"{percent(one['miss_rate'])} too late or lost, {percent(one['accuracy'])} of answers right"
-    return _card(question, f"{amount(one['p95_s'], format_duration)} <small>for 95 %</small>", text(told), text(missed))
+    goodput = f"{one['goodput_per_s']:.4g} answers in time a second" if one["goodput_per_s"] is not None else ""
+    return _card(question, f"{amount(one['p95_s'], format_duration)} <small>for 95 %</small>", text(told), text(missed), text(goodput))
 
 
 def _bytes(found: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from netfl.network.layout import layout_of
 from netfl.network.topology import Link, Site, Topology
+from netfl.report.loads import busiest
 from netfl.report.metrics import metrics
 from netfl.report.page import series
 from netfl.report.page.flow import busy_shares, moved_bytes, slices_for, sparse
@@ -21,6 +22,7 @@ from netfl.report.page.sections import (
     bytes_section,
     energy_section,
     latency_section,
+    load_section,
     network_section,
     placements_section,
     provenance_section,
@@ -86,6 +88,7 @@ def run_page(database: sqlite3.Connection | Path, topology: Topology | None, tol
             "network": _network(trace, topology, kinds, end_s),
             "timeline": _timeline(spans),
             "links": _rows(found["bytes"]["by_link"], trace, kinds),
+            "loads": [[row[:2] for row in rows[:40] if row[1]] for rows in busiest(found["loads"])],
             "energy": _energy(trace),
         }
         placements = _placements(trace)
@@ -98,6 +101,7 @@ def run_page(database: sqlite3.Connection | Path, topology: Topology | None, tol
             latency_section(trace, found),
             rounds_section(spans, found),
             bytes_section(trace, found),
+            load_section(found),
             energy_section(trace, found),
             placements_section(placements),
             provenance_section(told, found),

@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from netfl.network.topology import Topology
+from netfl.report.loads import busiest
 from netfl.report.page.headline import percent
 from netfl.report.page.markup import element, section, table, text
 from netfl.report.page.phases import PHASES, Timeline
@@ -20,6 +21,7 @@ __all__ = [
     "bytes_section",
     "energy_section",
     "latency_section",
+    "load_section",
     "network_section",
     "placements_section",
     "provenance_section",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _MOST_EVALUATIONS = 400
+_MOST_LOADS = 200
 
 
 def _count(value: float) -> str:
@@ -168,7 +171,11 @@ def latency_section(trace: sqlite3.Connection, found: dict[str, Any]) -> str:
         "Mean parts of the latency of answered requests", ("workload", "queue", "compute", "transmit", "propagation"), waits,
         [format_duration] * 4, identity="breakdown",
     )  # fmt: skip
-    return section("latency", "How fast does it answer?", *parts, _folded("As tables", requests, breakdown))
+    worth = ("workload", "in time a second", "right a second", "energy a right answer", "dropped", "rejected", "failovers")
+    figures = ("goodput_per_s", "correct_goodput_per_s", "energy_per_correct_answer_j", "dropped", "rejected", "failovers")
+    served = [(name, tuple(one[key] for key in figures)) for name, one in serving.items()]
+    goodput = table("Answers, and what they cost", worth, served, (_nats, _nats, format_energy, *[_count] * 3), identity="goodput")
+    return section("latency", "How fast does it answer?", *parts, _folded("As tables", requests, breakdown, goodput))
 
 
 def rounds_section(spans: Timeline | None, found: dict[str, Any]) -> str:
@@ -240,6 +247,28 @@ def energy_section(trace: sqlite3.Connection, found: dict[str, Any]) -> str:
     idle = f"All devices idle for {format_energy(sums['idle'])} more, whatever they do."
     figure = _figure("energy-plot", told, f"Energy above idling, the devices that spend most first. {idle}")
     return section("energy", "What energy does it take?", figure, _folded("As a table", spent))
+
+
+def load_section(found: dict[str, Any]) -> str:
+    """How busy processors and links were."""
+    processors, directions = busiest(found["loads"])
+    if not processors and not directions:
+        return ""
+    shown = []
+    for kind, rows, what, waits in (
+        ("processors", processors, "computed", "jobs that wait"),
+        ("links", directions, "carried something at full rate", "transfers under way"),
+    ):
+        if not any(busy for _, busy, _, _ in rows):
+            continue
+        told = f"The busiest of the {kind}: " + ", ".join(f"{name} {percent(busy)}" for name, busy, _, _ in rows[:3])
+        caption = f"Share of the run in which {kind} {what}, the busiest first."
+        columns = (kind, "busy", f"{waits}, mean", "most")
+        listed = f", the {_MOST_LOADS} busiest of {len(rows):,}" if len(rows) > _MOST_LOADS else ""
+        lines = [(row[0], row[1:]) for row in rows[:_MOST_LOADS]]
+        numbers = table(f"Load of {kind}{listed}", columns, lines, (percent, _nats, _count), identity=f"load-{kind}")
+        shown += [_figure(f"load-plot-{kind}", told, caption), _folded("As a table", numbers)]
+    return section("load", "What is busy?", *shown)
 
 
 def placements_section(rows: list[tuple[str, list[float | None]]]) -> str:

@@ -129,7 +129,7 @@ function barChart(place, told) {
       drawn("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "hatch" }))));
     told.rows.slice(0, shown).forEach(([name, parts], place_) => {
       const top = place_ * tall;
-      const most = Math.floor(named / 6.6);
+      const most = Math.floor(named / 7);
       picture.append(text(named - 8, top + 16, name.length > most ? `${name.slice(0, most - 1)}\u2026` : name, "end", "name"));
       let left = named;
       let sum = 0;

@@ -28,6 +28,12 @@ function startRun() {
       ])]),
     });
   }
+  ["processors", "links"].forEach((kind, number) => {
+    const place = byId(`load-plot-${kind}`);
+    if (!place) return;
+    place.before(legend([[`load-${kind}`, kind]]));
+    barChart(place, { write: share, first: 6, rows: data.loads[number].map(([name, busy]) => [name, [[busy, `load-${kind}`, false, "busy"]]]) });
+  });
   if (byId("energy-plot")) {
     const names = ["compute", "sending", "receiving"];
     byId("energy-plot").before(legend(names.map((name) => [`energy-${name}`, name])));
