@@ -318,7 +318,6 @@ class Fabric:
         self._timelines: Availabilities = {} if timelines is None else timelines
         # Of those that something has crossed or asked for.
         self._elements: dict[str, _Element] = {}
-        self._varies = any(link.up_rates is not None or link.down_rates is not None for link in topology.links.values())
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
@@ -772,7 +771,7 @@ class Fabric:
         if not route.hops:
             raise ValueError(f"expected a route of at least one hop, got one from '{route.source}' to itself")
         hops = route.hops
-        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None] if self._varies else []
+        varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None]
         for hop in varying:
             if hop.rates is not None:
                 key = (hop.link.name, hop.forward)

@@ -148,17 +148,21 @@ class Link:
         return any((self.loss_up, self.loss_down, self.bursts_up, self.bursts_down))
 
 
-@dataclass(eq=False, slots=True)
 class Hop:
-    """One link, crossed in one direction. Never changed: not frozen, which would make it slower to make.
+    """One link, crossed in one direction. Two hops are equal only if they are the same object. Never changed.
 
     Args:
         link: which.
         forward: True from a to b.
+        rate_bps: the link's rate in this direction.
     """
 
-    link: Link
-    forward: bool
+    __slots__ = ("forward", "link", "rate_bps")
+
+    def __init__(self, link: Link, forward: bool) -> None:
+        self.link = link
+        self.forward = forward
+        self.rate_bps = link.up_bps if forward else link.down_bps
 
     @property
     def source(self) -> str:
@@ -169,11 +173,6 @@ class Hop:
     def destination(self) -> str:
         """The site that receives."""
         return self.link.b if self.forward else self.link.a
-
-    @property
-    def rate_bps(self) -> float:
-        """The link's rate in this direction."""
-        return self.link.up_bps if self.forward else self.link.down_bps
 
     @property
     def rates(self) -> Rates | None:

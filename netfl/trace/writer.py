@@ -35,8 +35,8 @@ class Trace:
 
     def __init__(self, path: Path | None = None) -> None:
         self._connection = sqlite3.connect(path or ":memory:")
-        self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.execute("PRAGMA journal_mode=WAL")
         self._digest = hashlib.sha256()
         self._texts, self._whole = _Texts(), _WholeNumbers()
         self._tables = {row_type: _Table(table, row_type) for table, row_type in ROW_TYPES.items()}
