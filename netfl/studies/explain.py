@@ -119,7 +119,15 @@ def _describe(wanted: Recipe, into: dict[bytes, _Description]) -> None:
         if each.key in into:
             continue
         into[each.key] = _Description(each.function.name, each.function.version, _keyed(each.arguments))
-        stack.extend(each.inputs)
+        stack.extend(_recipes_in(each.arguments))
+
+
+def _recipes_in(arguments: tuple[Any, ...]) -> Iterator[Recipe]:
+    for each in arguments:
+        if isinstance(each, Recipe):
+            yield each
+        elif isinstance(each, tuple):
+            yield from _recipes_in(each)
 
 
 def _keyed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
