@@ -1,6 +1,6 @@
 """The network against SimGrid: how long N transfers take to simulate, and how the cost grows with N.
 
-    python benchmarks/network.py [--json] [--repeats 3] [--most 100000] [--only "star 10000"]
+    python benchmarks/network.py [--json] [--repeats 3] [--most 100000] [--only "star 10000"] [--compiled]
     python benchmarks/network.py --profile "star 10000"
     python benchmarks/network.py --idle 1000000
 
@@ -22,6 +22,9 @@ repeats counts (of a baseline of more than 5 s the first), and on netfl's side P
 Before a ratio is given, the finish of
 every transfer is compared: equal to 1e-6 s, or the script fails.
 
+`--compiled` installs netfl once more, in a temporary folder and with its solver as machine code (`docs/how-it-works.md`), and measures that in
+turns with the other; its rows end in "compiled".
+
 `--idle` makes a star of so many devices with every kind of outage, batteries, recorded bandwidth and losses in bursts, lets one of them send
 for an hour of simulated time, and prints what the others cost beside a star of devices that have none of it.
 
@@ -34,6 +37,7 @@ import argparse
 import cProfile
 import json
 import math
+import os
 import pstats
 import random
 import resource
@@ -225,12 +229,26 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def measured(case: Case, through: str) -> dict[str, Any]:
-    """The same in a process of its own."""
+def measured(case: Case, through: str, installed: Path | None) -> dict[str, Any]:
+    """One run in a process of its own, so that its memory is its own; of netfl as it is imported here, or as it is installed in a folder."""
     command = [sys.executable, __file__, "--measure", case.name, "--through", through]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, Any] = json.loads(output)
+    environment = os.environ if installed is None else {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def compiled(folder: Path) -> Path:
+    """The folder, in which netfl is installed with its solver as machine code; made from a copy, since building leaves files behind."""
+    root, copy = Path(__file__).parents[1], folder / "source"
+    shutil.copytree(root / "netfl", copy / "netfl", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, copy)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder / "installed"), str(copy)]
+    subprocess.run(command, check=True, env={**os.environ, "HATCH_BUILD_HOOK_ENABLE_MYPYC": "1"})
+    if not list(folder.glob("installed/netfl/network/clocks.*.so")):
+        raise FileNotFoundError(f"pip left no machine code in {folder}")
+    return folder / "installed"
 
 
 # --- SimGrid ----------------------------------------------------------------------------------------------------------------
@@ -310,7 +328,10 @@ def compare(case: Case, ends: list[list[float]]) -> None:
 
 
 class Bench:
-    def __init__(self, program: Path | None, absent: str, repeats: int) -> None:
+    def __init__(self, program: Path | None, absent: str, repeats: int, installed: Path | None) -> None:
+        self.variants: dict[str, tuple[str, Path | None]] = {through: (through, None) for through in THROUGH}
+        if installed is not None:
+            self.variants |= {f"{through}, compiled": (through, installed) for through in THROUGH}
         self.program = program
         self.absent = absent
         self.repeats = repeats
@@ -333,10 +354,10 @@ class Bench:
             text = statements(case, self.faster_zone(case))
         for _ in range(self.repeats if case.count <= 10_000 else 1):
             ends = []
-            for through in THROUGH:
-                found = measured(case, through)
-                best[through] = min(best.get(through, math.inf), found["cpu_s"])
-                peak[through] = max(peak.get(through, 0), found["peak_bytes"])
+            for name, variant in self.variants.items():
+                found = measured(case, *variant)
+                best[name] = min(best.get(name, math.inf), found["cpu_s"])
+                peak[name] = max(peak.get(name, 0), found["peak_bytes"])
                 ends.append(found["end_s"])
             if text is not None and self.program is not None and best.get("baseline", 0.0) < _LONG_S:
                 took, baseline_ends = by_simgrid(self.program, *text)
@@ -350,17 +371,17 @@ class Bench:
         baseline_s = best.get("baseline")
         return [
             {
-                "case": f"{case.name} {through}", "baseline": baseline, "ratio": None if baseline_s is None else baseline_s / best[through],
-                "netfl_s": best[through], "baseline_s": baseline_s, "peak_bytes": peak[through],
+                "case": f"{case.name} {name}", "baseline": baseline, "ratio": None if baseline_s is None else baseline_s / best[name],
+                "netfl_s": best[name], "baseline_s": baseline_s, "peak_bytes": peak[name],
             }
-            for through in THROUGH
+            for name in self.variants
         ]  # fmt: skip
 
 
 def told(case: Case, row: dict[str, Any]) -> str:
     each = f"{row['netfl_s'] / case.count * 1e6:6.1f} us each, {row['peak_bytes'] / 1e6:4.0f} MB"
     against = f"{row['baseline']}" if row["ratio"] is None else f"{row['baseline_s']:8.4f} s ({row['baseline']}): {row['ratio']:.2f} x"
-    return f"{row['case']:34} {row['netfl_s']:8.4f} s ({each}); {against}"
+    return f"{row['case']:38} {row['netfl_s']:8.4f} s ({each}); {against}"
 
 
 def growth(rows: list[dict[str, Any]], kind: str, through: str) -> list[str]:
@@ -469,6 +490,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of the cases of at most 10,000 transfers")
     parser.add_argument("--most", type=int, default=100_000, help="largest number of transfers")
     parser.add_argument("--only", help="one case, as 'star 10000'")
+    parser.add_argument("--compiled", action="store_true", help="measure the solver as machine code too")
     parser.add_argument("--profile", help="where the time of one case goes through `World.send`, as 'star 10000'")
     parser.add_argument("--idle", type=int, help="what so many idle devices cost, with outages, batteries, recorded bandwidth and losses")
     parser.add_argument("--idle-with", choices=list(IDLE), help=argparse.SUPPRESS)
@@ -501,7 +523,7 @@ def main() -> None:
         except AbsentError as reason:
             absent = f"{BASELINE}, is absent: {reason}"
             print(absent, file=sys.stderr)
-        bench = Bench(program, absent, options.repeats)
+        bench = Bench(program, absent, options.repeats, compiled(Path(folder) / "compiled") if options.compiled else None)
         rows: list[dict[str, Any]] = []
         for case in CASES:
             if case.count <= options.most and options.only in (None, case.name):

@@ -68,3 +68,8 @@ def test_scenario_opens_with_question_command_and_figures(path: Path) -> None:
     command = "sweep" if path.parent.name == "studies" else "run"
     assert f"netfl {command} {path.relative_to(ROOT)}" in comment
     assert "Expect" in comment
+
+
+def test_no_machine_code_hides_the_sources() -> None:
+    """A build in the checkout leaves compiled modules there, which Python prefers to the sources that are edited and tested."""
+    assert list((ROOT / "netfl").rglob("*.so")) == []
