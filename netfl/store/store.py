@@ -20,7 +20,7 @@ __all__ = ["MissingValueError", "Store"]
 
 _WRITE_S = 2e-3
 _WRITE_BYTES_PER_S = 200e6
-_WORTH = 50
+_WORTH = 20
 _REMEMBERED = 4
 _NOTHING = object()
 
@@ -43,7 +43,7 @@ class Store:
     join as soon as forcing needs any call of their function, so that a cohort trains as one batch.
 
     On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
-    since the last write are fifty times what a write costs, as the last ones did, so keeping costs about a fiftieth, and a run that
+    since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a run that
     is killed loses little more than that much computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
