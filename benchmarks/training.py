@@ -3,8 +3,9 @@
     python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,store,paths]
 
 Table `rounds`: a case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop.
-netfl, the plain loop and the peers run in turns, a few rounds each a turn (Flower one); figures are seconds of wall time a round, medians over
-the turns, and the ratio is the median of the turns' ratios (above 1 where netfl is faster). One thread, unless the case says that
+netfl, the plain loop and the peers run in turns, enough rounds each that a turn is longer than what the others' turns leave in caches matters
+(Flower three at most); figures are seconds of wall time a round, medians over the turns, and the ratio is the median of the turns' ratios
+(above 1 where netfl is faster). One thread, unless the case says that
 two may work: netfl then has one worker process beside its own, FedJAX two cores, Flower two actors (it has them always); the plain
 loop and pfl have one. The plain loop is what a user would write: load_state_dict, torch.optim.SGD, cross_entropy, backward, sliced
 batches, a weighted mean of state dicts. It gets its shuffles for nothing; netfl and FedJAX draw their own.
@@ -77,11 +78,11 @@ class Case:
 
 
 CASES = [
-    Case("mlp100", training_case.Network("mlp"), 100, 10, 1, 5),
-    Case("mlp1000", training_case.Network("mlp"), 1000, 100, 1, 5),
-    Case("cnn100", training_case.Network("cnn"), 100, 10, 1, 5),
-    Case("cnn1000", training_case.Network("cnn"), 1000, 100, 2, 3),
-    Case("lenet", training_case.Network("lenet"), 100, 10, 2, 1),
+    Case("mlp100", training_case.Network("mlp"), 100, 10, 1, 40),
+    Case("mlp1000", training_case.Network("mlp"), 1000, 100, 1, 10),
+    Case("cnn100", training_case.Network("cnn"), 100, 10, 1, 20),
+    Case("cnn1000", training_case.Network("cnn"), 1000, 100, 2, 5),
+    Case("lenet", training_case.Network("lenet"), 100, 10, 2, 3),
 ]
 
 
@@ -92,14 +93,14 @@ class Peer:
     name: str
     requirements: tuple[str, ...]
     script: str
-    most_rounds: int = 5
+    most_rounds: int = 40
 
 
 TORCH = "torch>=2.6,<2.14"
 PEERS = [
     Peer("pfl", ("pfl==0.6.0", TORCH), "training_pfl.py"),
     Peer("FedJAX", ("fedjax==0.0.17",), "training_fedjax.py"),
-    Peer("Flower", ("flwr[simulation]==1.41.0", TORCH), "training_flower.py", most_rounds=1),
+    Peer("Flower", ("flwr[simulation]==1.41.0", TORCH), "training_flower.py", most_rounds=3),
 ]
 
 
@@ -335,7 +336,7 @@ def written(case: Case, folder: Path) -> Path:
 
 def whole_rows(case: Case, pairs: int) -> list[Row]:
     """Whole rounds of netfl against the plain loop."""
-    few, many = (10, 60) if case.num_clients <= 100 else (4, 24)
+    few, many = (10, 210) if case.num_clients <= 100 else (4, 44)
     jobs = jobs_of(case)
     module = training_case.module(case.model.kind)
     orders = [torch.from_numpy(np.random.default_rng(1).permutation(len(job.labels))) for job in jobs]

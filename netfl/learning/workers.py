@@ -225,10 +225,14 @@ def _checked(number: Any, what: str) -> int:
 
 
 def _shares(steps: Sequence[int], number: int) -> list[list[int]]:
-    """Which jobs each process trains: the longest first, each to who has least; every share in the order of the jobs.
+    """Which jobs each process trains: the longest first, each to who has least; then swaps between who has most and who has least.
+
+    Every share is in the order of the jobs.
 
     >>> _shares([5, 1, 4, 2], 2)
     [[0, 1], [2, 3]]
+    >>> _shares([3, 3, 2, 2, 2], 2)
+    [[2, 3, 4], [0, 1]]
     """
     shares: list[list[int]] = [[] for _ in range(number)]
     loads = [0] * number
@@ -236,7 +240,25 @@ def _shares(steps: Sequence[int], number: int) -> list[list[int]]:
         least = loads.index(min(loads))
         shares[least].append(index)
         loads[least] += steps[index]
-    return [sorted(share) for share in shares]
+    while True:
+        most, least = loads.index(max(loads)), loads.index(min(loads))
+        gap = loads[most] - loads[least]
+        if gap <= 1:
+            return [sorted(share) for share in shares]
+        # What moves over and what comes back for it, if anything: nearest to half of the gap.
+        swaps = [(ours, theirs) for ours in shares[most] for theirs in [None, *shares[least]]]
+        moved = {swap: steps[swap[0]] - (0 if swap[1] is None else steps[swap[1]]) for swap in swaps}
+        best = min(swaps, key=lambda swap: abs(2 * moved[swap] - gap), default=None)
+        if best is None or not 0 < moved[best] < gap:
+            return [sorted(share) for share in shares]
+        ours, theirs = best
+        shares[most].remove(ours)
+        shares[least].append(ours)
+        if theirs is not None:
+            shares[least].remove(theirs)
+            shares[most].append(theirs)
+        loads[most] -= moved[best]
+        loads[least] += moved[best]
 
 
 def _answer(future: Future[bytes], executor: Executor) -> list[FitResult] | None:
