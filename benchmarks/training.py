@@ -3,8 +3,8 @@
     python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,store,paths]
 
 Table `rounds`: a case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop.
-netfl, the plain loop and the peers run in turns, enough rounds each that a turn is longer than what the others' turns leave in caches matters
-(Flower three at most); figures are seconds of wall time a round, medians over the turns, and the ratio is the median of the turns' ratios
+netfl, the plain loop and the peers run in turns, several rounds each (Flower three at most) after one that is not timed, which finds caches full of
+the others' data and worker processes asleep; figures are seconds of wall time a round, medians over the turns, and the ratio is the median of the turns' ratios
 (above 1 where netfl is faster). One thread, unless the case says that
 two may work: netfl then has one worker process beside its own, FedJAX two cores, Flower two actors (it has them always); the plain
 loop and pfl have one. The plain loop is what a user would write: load_state_dict, torch.optim.SGD, cross_entropy, backward, sliced
@@ -261,10 +261,13 @@ def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
                 absent[peer.name] = str(error)
         with_netfl(case, jobs)
         for _ in range(pairs):
+            with_netfl(case, jobs)
             times["netfl"].append(timed(lambda: with_netfl(case, jobs), case.rounds))
+            with_plain_loop(module, jobs, orders)
             times["plain PyTorch loop"].append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
             for name, peer_running in list(running.items()):
                 try:
+                    peer_running.seconds(1)
                     times[name].append(peer_running.seconds(rounds[name]))
                 except OSError as error:
                     absent[name] = str(error)
