@@ -183,10 +183,11 @@ def with_kinds(schema: dict[str, Any]) -> dict[str, Any]:
         name = f"{family}.{kind}"
         if name not in kinds:
             kinds[name] = {}  # a block may hold another of its own kind
+            made = completed(block)
             kinds[name] = {
-                **completed(block),
-                "properties": {"kind": {"const": kind}, **completed(block.get("properties", {}))},
-                "required": ["kind", *block.get("required", [])],
+                **made,
+                "properties": {"kind": {"const": kind}, **made.get("properties", {})},
+                "required": ["kind", *made.get("required", [])],
                 "title": kind,
             }
         return {"$ref": f"#/$defs/{name}"}

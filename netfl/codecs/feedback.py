@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +55,7 @@ def encode_with_feedback(
     if pipeline.momentum is None:
         total = values if residual is None else values + residual
         made = pipeline.encode_fully(total, generator)
-        lost = _nothing(len(total)) if pipeline.lossless else _decayed(total - made.sent, decay)
-        return Encoded(payload=made.payload, decoded=made.decoded, residual=lost, input=total)
+        return Encoded(payload=made.payload, decoded=made.decoded, residual=_decayed(total - made.sent, decay), input=total)
     owed, velocity = np.split(np.zeros(2 * len(values), np.float32) if residual is None else residual, 2)
     velocity = np.float32(pipeline.momentum) * velocity + values
     total = owed + velocity
@@ -70,14 +68,6 @@ def encode_with_feedback(
         residual=np.concatenate([_decayed(total - made.sent, decay), kept_velocity]),
         input=np.concatenate([total, velocity]),
     )
-
-
-@functools.lru_cache(maxsize=8)
-def _nothing(count: int) -> Vector:
-    """What a lossless pipeline loses: one array for all its encodings."""
-    zeros = np.zeros(count, np.float32)
-    zeros.flags.writeable = False
-    return zeros
 
 
 def _decayed(lost: Vector, decay: float) -> Vector:

@@ -177,7 +177,7 @@ class Encoding:
 
     Args:
         payload: the bytes.
-        decoded: (n,) float32, what a receiver makes of them; of raw float32 it is the vector itself, not a copy.
+        decoded: (n,) float32, what a receiver makes of them.
         sent: (n,) float32, what error feedback counts as sent: `decoded`, but without the noise of a private release.
         places: (n,) bool, which values are in it; None unless the pipeline has a momentum.
     """
@@ -307,8 +307,6 @@ class Pipeline:
             CodecError: as `encode`.
         """
         payload, selected, kept = self._encode(values, generator)
-        if not self.stages:  # bit for bit what went in; one more copy for each client of each round costs more than all the rest
-            return Encoding(payload, values, values, None)
         decoded = self.decode(payload, len(values))
         sent = _restored(selected, self._quantizer.meant(kept)) if hasattr(self._quantizer, "meant") else decoded
         places = None if self.momentum is None else _restored(selected, np.ones(len(kept), np.float32)) != 0

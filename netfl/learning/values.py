@@ -7,7 +7,6 @@ was forgotten.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -282,15 +281,9 @@ def encode(
     return recipe(function, pipeline, values, carried, stream, *([decay] if decay != 1 else []))
 
 
-@functools.cache
-def _idle() -> np.random.Generator:
-    """For pipelines without stages, which draw nothing: making a generator takes longer than what they do."""
-    return np.random.default_rng(0)
-
-
 def _encode(calls: Calls) -> list[Encoded]:
     return [
-        encode_with_feedback(pipeline, _vector(values), carried, stream.generator() if pipeline.stages else _idle(), *decay)
+        encode_with_feedback(pipeline, _vector(values), carried, stream.generator(), *decay)
         for pipeline, values, carried, stream, *decay in calls
     ]
 

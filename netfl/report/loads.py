@@ -11,7 +11,10 @@ import numpy as np
 
 from netfl.report.reading import has_table
 
-__all__ = ["busiest", "loads"]
+__all__ = ["Load", "busiest", "loads"]
+
+Load = tuple[str, float, float, int]
+"""Name, share of the time that it was busy, mean and most at once."""
 
 
 def loads(trace: sqlite3.Connection, simulated_s: float) -> dict[str, Any]:
@@ -40,8 +43,8 @@ def loads(trace: sqlite3.Connection, simulated_s: float) -> dict[str, Any]:
     return {"devices": devices, "links": links}
 
 
-def busiest(found: dict[str, Any]) -> tuple[list[tuple[str, float, float, int]], list[tuple[str, float, float, int]]]:
-    """Processors, and directions of links: name, share of the time that they were busy, mean and most at once; the busiest first.
+def busiest(found: dict[str, Any]) -> tuple[list[Load], list[Load]]:
+    """Processors, and directions of links; the busiest first.
 
     Args:
         found: what `loads` returns.
@@ -55,7 +58,7 @@ def busiest(found: dict[str, Any]) -> tuple[list[tuple[str, float, float, int]],
     return sorted(devices, key=_least_busy_last), sorted(links, key=_least_busy_last)
 
 
-def _least_busy_last(row: tuple[str, float, float, int]) -> tuple[float, str]:
+def _least_busy_last(row: Load) -> tuple[float, str]:
     return -row[1], row[0]
 
 

@@ -135,8 +135,6 @@ class Hub:
         self.model = model
         self._training = training
         self._world = world
-        sites = world.topology.sites
-        self._may_fail = {name for name in members if sites[name].outages is not None or sites[name].battery is not None}
         self._store = training.store
         self._per_round = per_round
         self._asked = asked
@@ -189,9 +187,7 @@ class Hub:
 
     def _open(self, number: int) -> tuple[_Cohort, int]:
         """Select the round's members and set them to work."""
-        candidates = list(self.members)
-        if self._may_fail:
-            candidates = [member for member in candidates if member not in self._may_fail or self._world.is_up(member)]
+        candidates = [member for member in self.members if self._world.is_up(member)]
         stream = self._world.streams.stream("select", self._training.name, *self._place, number)
         known = self._known.facts(candidates)
         selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)

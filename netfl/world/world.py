@@ -170,7 +170,8 @@ class World:
 
     def is_up(self, device: str) -> bool:
         """Whether a device is up now."""
-        return self._timelines.get(device).up_at(self.now)
+        # Where nothing is ever down, nobody need be looked up: workloads ask of every device in every round.
+        return not self._timelines or self._timelines.get(device).up_at(self.now)
 
     def next_change_s(self, device: str) -> float:
         """When a device next goes down or comes back; infinity if never. Of a device whose battery holds out: an instant before which it does not."""

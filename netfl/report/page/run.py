@@ -77,6 +77,7 @@ def run_page(database: sqlite3.Connection | Path, topology: Topology | None, tol
         if found["stop_reason"] is None:
             notes.append("This run did not reach its end: what links and devices carried and spent is written only then.")
         spans = timeline(trace, end_s)
+        loads = busiest(found["loads"])
         kinds = _kinds(trace)
         data = {
             "page": "run",
@@ -88,7 +89,7 @@ def run_page(database: sqlite3.Connection | Path, topology: Topology | None, tol
             "network": _network(trace, topology, kinds, end_s),
             "timeline": _timeline(spans),
             "links": _rows(found["bytes"]["by_link"], trace, kinds),
-            "loads": [[row[:2] for row in rows[:40] if row[1]] for rows in busiest(found["loads"])],
+            "loads": [[row[:2] for row in rows[:40] if row[1]] for rows in loads],
             "energy": _energy(trace),
         }
         placements = _placements(trace)
@@ -101,7 +102,7 @@ def run_page(database: sqlite3.Connection | Path, topology: Topology | None, tol
             latency_section(trace, found),
             rounds_section(spans, found),
             bytes_section(trace, found),
-            load_section(found),
+            load_section(*loads),
             energy_section(trace, found),
             placements_section(placements),
             provenance_section(told, found),

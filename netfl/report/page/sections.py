@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from netfl.network.topology import Topology
-from netfl.report.loads import busiest
+from netfl.report.loads import Load
 from netfl.report.page.headline import percent
 from netfl.report.page.markup import element, section, table, text
 from netfl.report.page.phases import PHASES, Timeline
@@ -249,9 +250,8 @@ def energy_section(trace: sqlite3.Connection, found: dict[str, Any]) -> str:
     return section("energy", "What energy does it take?", figure, _folded("As a table", spent))
 
 
-def load_section(found: dict[str, Any]) -> str:
-    """How busy processors and links were."""
-    processors, directions = busiest(found["loads"])
+def load_section(processors: Sequence[Load], directions: Sequence[Load]) -> str:
+    """How busy processors and directions of links were, the busiest first."""
     if not processors and not directions:
         return ""
     shown = []
