@@ -17,8 +17,9 @@ from netfl.compute import DeviceProfile, Job, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
 from netfl.network.outages import Timeline
+from netfl.network.routes import Hop, Route
 from netfl.network.timelines import Timelines
-from netfl.network.topology import Hop, Link, Route, Topology
+from netfl.network.topology import Link, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
 from netfl.trace import Computation, DeviceLoad, DeviceUse, LinkLoad, LinkUse, Outage, RunEnd, Trace, Wait
@@ -386,17 +387,21 @@ class World:
         """Write the use of every link; joules per device spent sending and receiving."""
         # A route's hops are the topology's own, one object each: what they carried is added up by these.
         books: defaultdict[tuple[str, str], dict[Hop, list[Any]]] = defaultdict(dict)
+        before = self._carried
         for (route, workload, kind), (sent, delivered, wasted, in_flight) in self._carried_on.items():
             on_hop = books[workload, kind]
             for hop in route.hops:
                 book = on_hop.get(hop)
+                if book is None and before:
+                    book = on_hop[hop] = before.pop((hop.link.name, hop.forward, workload, kind), [0, 0, 0, 0, 0.0])
                 if book is None:
-                    on_hop[hop] = book = self._carried.pop((hop.link.name, hop.forward, workload, kind), None) or [0, 0, 0, 0, 0.0]
-                book[0] += sent
-                book[1] += delivered
-                book[2] += wasted
-                book[3] += in_flight
-                book[4] += hop.air_s(sent)
+                    on_hop[hop] = [sent, delivered, wasted, in_flight, hop.air_s(sent)]
+                else:
+                    book[0] += sent
+                    book[1] += delivered
+                    book[2] += wasted
+                    book[3] += in_flight
+                    book[4] += hop.air_s(sent)
         self._carried_on.clear()
         entries = [
             (hop.link.name, hop.forward, workload, kind, book) for (workload, kind), on_hop in books.items() for hop, book in on_hop.items()
@@ -409,17 +414,12 @@ class World:
         busy_s: dict[tuple[str, str, str], float] = {}
         for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
             link = links[name]
-            transmit_j = receive_j = 0.0
-            if forward:
-                source, destination = link.a, link.b
-            else:
-                source, destination = link.b, link.a
+            source, destination = (link.a, link.b) if forward else (link.b, link.a)
             transmit_w, receive_w = _radio_powers(link, forward)
+            transmit_j, receive_j = transmit_w * air_s, receive_w * air_s
             if transmit_w:
-                transmit_j = transmit_w * air_s
                 spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
             if receive_w:
-                receive_j = receive_w * air_s
                 spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
             # The fields of a `LinkUse`, in their order.
             rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
