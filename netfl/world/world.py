@@ -32,6 +32,8 @@ __all__ = ["Computing", "Sending", "World"]
 class Sending(simpy.Event):
     """A `send` under way; succeeds with itself when the transfer has ended, whichever way."""
 
+    __slots__ = ("message", "number", "transfer")
+
     transfer: Sent
 
     def __init__(self, env: simpy.Environment, message: Message, number: int, ended: Callable[[Sending], None]) -> None:
