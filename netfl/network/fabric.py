@@ -316,9 +316,6 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
-        # Of full-duplex links: what a hop crosses, at a cost of 1 a bit.
-        self._wires: dict[Hop, Capacity] = {}
-        self._names: dict[Capacity, tuple[str, str]] = {}
         self._ways: dict[Route, _Way] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
         self._number = 0
@@ -473,7 +470,7 @@ class Fabric:
             found.append(Held("set-up", "", flow.setup_s, 0.0, 0.0))
         if flow._load is not None:
             for on, (seconds, bits, share_s) in flow._load.spent.items():
-                cause, element = (on, "") if isinstance(on, str) else self._names[on]
+                cause, element = (on, "") if isinstance(on, str) else (on.cause, on.name)
                 found.append(Held(cause, element, seconds, bits, share_s / seconds))
         if flow._tail_s and flow.tail_s > 0:
             found.append(Held("last packet", "", flow.tail_s, 0.0, 0.0))
@@ -779,9 +776,7 @@ class Fabric:
         key = (cause, name, way)
         found = self._capacities.get(key)
         if found is None:
-            element = f"{name} {way}" if way else name
-            found = self._capacities[key] = self._shares.capacity(element, amount, exponent)
-            self._names[found] = (cause, element)
+            found = self._capacities[key] = self._shares.capacity(f"{name} {way}" if way else name, amount, exponent, cause)
         return found
 
     def _wire(self, hop: Hop) -> Capacity:
@@ -832,13 +827,9 @@ class Fabric:
         costs: dict[Capacity, float] = {}
         stations: list[tuple[Capacity, str]] = []
         for hop in route.hops:
-            known = self._wires.get(hop)
-            if known is not None:
-                costs[known] = costs.get(known, 0.0) + 1.0
-                continue
             link = hop.link
             if link.medium is None and link.duplex == "full":
-                capacity = self._wires[hop] = self._wire(hop)
+                capacity = self._wire(hop)
                 costs[capacity] = costs.get(capacity, 0.0) + 1.0
                 continue
             varying = self._varying.get((link.name, hop.forward))

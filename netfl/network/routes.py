@@ -94,7 +94,7 @@ class Route:
         latency_s: of all its links.
     """
 
-    __slots__ = ("_devices", "destination", "hops", "latency_s", "source")
+    __slots__ = ("_devices", "_text", "destination", "hops", "latency_s", "source")
 
     def __init__(self, hops: tuple[Hop, ...], source: str, destination: str) -> None:
         self.hops = hops
@@ -102,6 +102,7 @@ class Route:
         self.destination = destination
         self.latency_s = sum([hop.link.latency_s for hop in hops])
         self._devices: tuple[str, ...] | None = None
+        self._text = ""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -110,6 +111,13 @@ class Route:
         if found is None:
             found = self._devices = (self.source, *[hop.link.b if hop.forward else hop.link.a for hop in self.hops])
         return found
+
+    @property
+    def text(self) -> str:
+        """Those names as traces have them, with `>` between."""
+        if not self._text:
+            self._text = ">".join(self.devices)
+        return self._text
 
 
 class Search:
