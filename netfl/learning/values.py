@@ -298,24 +298,12 @@ def _payload_bytes(calls: Calls) -> list[int]:
 
 
 def decoded(encoded: Recipe) -> Recipe:
-    """The vector (n,) that the receiver makes of the bytes.
-
-    Raw float32 is what went in, bit for bit: no bytes are made to find that out.
-    """
-    made = recipe(_DECODED, encoded)
-    if encoded.function is _ENCODE:
-        pipeline, given, carried = encoded.arguments[:3]
-        if not pipeline.stages and carried is None:
-            return made.shorten(_DECODED_RAW, (given,))
-    return made
+    """The vector (n,) that the receiver makes of the bytes."""
+    return recipe(_DECODED, encoded)
 
 
 def _decoded(calls: Calls) -> list[np.ndarray]:
     return [encoded.decoded for (encoded,) in calls]
-
-
-def _decoded_raw(calls: Calls) -> list[np.ndarray]:
-    return [_vector(given) for (given,) in calls]
 
 
 def residual(encoded: Recipe) -> Recipe:
@@ -353,7 +341,7 @@ def aggregate(
         aggregator: how.
         model: the present global model.
         before: the `Aggregated` that the present model came from, for its state; None at the first.
-        updates: decoded, (P,) each.
+        updates: decoded, (P,) each; or an `Update` that was sent as it is.
         num_samples: how many samples each was trained on.
         steps: how many optimiser steps each took.
         num_clients: all clients of the training.
@@ -371,7 +359,12 @@ def _aggregate(calls: Calls) -> list[Aggregated]:
     results = []
     for aggregator, model, before, updates, num_samples, steps, num_clients, controls, stream in calls:
         contributions = Contributions(
-            updates=updates, num_samples=num_samples, steps=steps, controls=controls, num_clients=num_clients, stream=stream
+            updates=[_vector(each) for each in updates],
+            num_samples=num_samples,
+            steps=steps,
+            controls=controls,
+            num_clients=num_clients,
+            stream=stream,
         )
         results.append(aggregator.aggregate(model, {} if before is None else before.state, contributions))
     return results
@@ -542,7 +535,6 @@ _ENCODE = Function("encode", 2, _encode)
 _ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,))
 _PAYLOAD_BYTES = Function("payload_bytes", 1, _payload_bytes, _AS_FACT)
 _DECODED = Function("decode", 1, _decoded)
-_DECODED_RAW = Function("decode", 1, _decoded_raw)
 _UNSENT = Function("unsent", 1, _unsent)
 _AGGREGATE = Function("aggregate", 2, _aggregate, TensorForm(_dumped, _loaded))
 _AGGREGATED_MODEL = Function("aggregated_model", 1, _aggregated_model)

@@ -198,7 +198,7 @@ class Store:
 
     def _compute(self, function: Function, recipes: list[Recipe], values: dict[bytes, Any]) -> list[Recipe]:
         """Run one batch; the recipes of what it made, parts included."""
-        calls = [_filled(each.given, values) for each in recipes]
+        calls = [_filled(each.arguments, values) for each in recipes]
         started_s = time.perf_counter()
         results = function.run(calls)
         self.computing_s += time.perf_counter() - started_s
