@@ -29,6 +29,7 @@ __all__ = [
     "aggregate",
     "aggregated_model",
     "average",
+    "cohort",
     "consensus",
     "control",
     "dataset",
@@ -184,45 +185,70 @@ def _initial(calls: Calls) -> list[np.ndarray]:
     ]
 
 
-def fit(
-    trainer: Trainer,
-    model: Model,
-    start: Recipe,
-    data: Recipe,
-    shard: tuple[Recipe, int] | None,
-    stream: Stream,
-    offset: Recipe | None = None,
-) -> Recipe:
-    """The `Update` that training makes of a start model.
+@dataclass(frozen=True)
+class _Cohort:
+    """See `cohort`."""
 
-    A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
+    trainer: Trainer
+    model: Model
+    start: np.ndarray
+    data: Dataset
+    stream: Stream
+    shards: list[np.ndarray] | None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Cohorts of one kind train together."""
+        return self.trainer, self.model, self.data.sample_shape, self.data.num_classes
+
+
+def cohort(trainer: Trainer, model: Model, start: Recipe, data: Recipe, stream: Stream, shards: Recipe | None = None) -> Recipe:
+    """What the `fit`s of clients that train from one model have in common: written once, not with each of them.
 
     Args:
         trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
         start: a flat model vector, (P,).
         data: the dataset.
-        shard: the recipe of all shards, and which of them; None trains on all training samples.
         stream: draws the order of the samples.
+        shards: who has which training samples; None for all.
+    """
+    return recipe(_COHORT, on_device(trainer), model, start, data, stream, shards)
+
+
+def _cohort(calls: Calls) -> list[_Cohort]:
+    return [_Cohort(*call) for call in calls]
+
+
+def fit(cohort: Recipe, shard: int | None = None, name: tuple[str | int, ...] = (), offset: Recipe | None = None) -> Recipe:
+    """The `Update` that training makes of a start model.
+
+    A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
+
+    Args:
+        cohort: all that does not depend on the client.
+        shard: which of the cohort's shards; None trains on all training samples.
+        name: what the name of the cohort's stream goes on with for this client.
         offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    arguments = (on_device(trainer), model, start, data, shard, stream)
-    return recipe(_FIT, *arguments) if offset is None else recipe(_FIT, *arguments, offset)
+    return recipe(_FIT, cohort, shard, name) if offset is None else recipe(_FIT, cohort, shard, name, offset)
 
 
 def _fit(calls: Calls) -> list[Update]:
     from netfl.learning.trainer import fit as fit_together
 
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, (trainer, model, _, data, *_) in enumerate(calls):
-        groups.setdefault((trainer, model, data.sample_shape, data.num_classes), []).append(index)
+    kinds = {id(each): each.kind for each, *_ in calls}
+    for index, (each, *_) in enumerate(calls):
+        groups.setdefault(kinds[id(each)], []).append(index)
     updates: dict[int, Update] = {}
     for (trainer, model, sample_shape, num_classes), indices in groups.items():
         jobs = []
         for index in indices:
-            _, _, start, data, shard, stream, *offset = calls[index]
-            rows = slice(None) if shard is None else shard[0][shard[1]]
-            jobs.append(FitJob(start, data.train_inputs[rows], data.train_labels[rows], stream, *offset))
+            each, shard, name, *offset = calls[index]
+            rows = slice(None) if shard is None else each.shards[shard]
+            inputs, labels = each.data.train_inputs[rows], each.data.train_labels[rows]
+            jobs.append(FitJob(each.start, inputs, labels, each.stream.child(*name), *offset))
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)
         for index, job, result in zip(indices, jobs, results, strict=True):
             updates[index] = Update(
@@ -522,6 +548,7 @@ _SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
+_COHORT = Function("cohort", 1, _cohort, keeps=False)
 _FIT = Function("fit", 2, _fit)
 _LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _TRAINING_LOSS = Function(

@@ -59,6 +59,7 @@ class Function:
         parts: functions of one argument that are computed and kept with every result, because they are what later work
             needs of it.
         lasting: whether recipes hold their value, because all rounds need it: a dataset.
+        keeps: whether values stay in memory for later; one that only hands on its arguments is made again.
         written: name and version as they begin the bytes of a recipe.
         rests: whether recipes hold their value in place of their arguments, once it is there.
     """
@@ -69,8 +70,8 @@ class Function:
     form: FactForm | TensorForm | None = None
     parts: tuple[Function, ...] = ()
     lasting: bool = False
+    keeps: bool = True
     written: bytes = field(init=False, repr=False)
-
     rests: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

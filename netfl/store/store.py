@@ -123,13 +123,14 @@ class Store:
             MissingValueError: one is not there, and this store refuses to compute.
         """
         values: dict[bytes, Any] = {}
-        missing = self._collect(wanted, values)
+        missing: dict[bytes, Recipe] = {}
+        self._collect(wanted, values, missing)
         if missing and self.first_missing is None:
             self.first_missing = next(each for each in wanted if each.key in missing)
         if missing and self._refuses:
             raise MissingValueError(self.first_missing)
         functions = {each.function.name for each in missing.values()}
-        missing.update(self._collect([each for each in self._announced.values() if each.function.name in functions], values))
+        self._collect([each for each in self._announced.values() if each.function.name in functions], values, missing)
         for key in missing.keys() & self._announced.keys():
             del self._announced[key]
             self._made.add(key)
@@ -147,9 +148,8 @@ class Store:
             self._flush(self._disk, [])
             self._disk.close()
 
-    def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any]) -> dict[bytes, Recipe]:
-        """Everything the roots need that is not found, in the order of discovery; what is found goes into `values`."""
-        missing: dict[bytes, Recipe] = {}
+    def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe]) -> None:
+        """Find everything that the roots need: it goes into `values`, or if it is not there into `missing`, in the order of discovery."""
         stack = list(reversed(roots))
         while stack:
             each = stack.pop()
@@ -162,7 +162,6 @@ class Store:
                 stack += each.inputs
             else:
                 values[key] = found
-        return missing
 
     def _find(self, wanted: Recipe) -> Any:
         """A value that is in memory or on disk, or `_NOTHING`."""
@@ -206,7 +205,8 @@ class Store:
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
-            self._keep(each, value)
+            if function.keeps:
+                self._keep(each, value)
             for part_function in function.parts:
                 part = each.part(part_function)
                 (values[part.key],) = part_function.run([(value,)])
@@ -232,7 +232,7 @@ class Store:
         disk.put(self._facts, arrays)
         num_bytes = sum(array.nbytes for _, named in arrays for array in named.values())
         found = (time.perf_counter() - started_s) / _write_s(num_bytes)
-        self._slowness += (found - self._slowness) / _REMEMBERED
+        self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
         self._facts = []
         self._facts_at_s = self.computing_s
         if arrays:

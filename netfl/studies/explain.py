@@ -167,7 +167,7 @@ def replay(loaded: Loaded, disk: Disk, *, trust_code: bool = False) -> Replay:
 
 
 def differences(key: bytes, ours: Replay, other_key: bytes, theirs: Replay) -> list[str]:
-    """What differs between two recipes: the nearest causes, as `fit: trainer.learning_rate is 0.2, was 0.1`.
+    """What differs between two recipes: the nearest causes, as `cohort: trainer.learning_rate is 0.2, was 0.1`.
 
     Args:
         key: the recipe in our run.
