@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -71,7 +71,7 @@ class Store:
         self._facts: list[tuple[bytes, Any]] = []
         self._facts_at_s = self._tensors_at_s = 0.0
         self._slowness = 1.0  # of writing, against what `_write_s` expects
-        self._announced: dict[bytes, Recipe] = {}
+        self._announced: defaultdict[str, dict[bytes, Recipe]] = defaultdict(dict)  # by function
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
         self._since_rest = 0
@@ -88,28 +88,29 @@ class Store:
 
     def announce(self, recipes: Iterable[Recipe]) -> None:
         """Say that these values will probably be needed: they join the next batch of their function."""
-        before = len(self._announced)
-        self._announced.update((each.key, each) for each in recipes)
-        self._since_rest += len(self._announced) - before
+        for each in recipes:
+            self._announced[each.function.name][each.key] = each
+            self._since_rest += 1
         if self._since_rest > ANNOUNCED_TO_REST:
             self._since_rest = 0
-            self._rest(list(self._announced.values()))
+            self._rest([each for announced in self._announced.values() for each in announced.values()])
 
     def withdraw(self, recipes: Iterable[Recipe]) -> None:
         """Say that announced values will not be needed; those computed already are counted as speculated."""
         for each in recipes:
-            self._announced.pop(each.key, None)
             if each.key in self._made:
                 self._made.discard(each.key)
                 self.speculated += 1
+            else:
+                self._announced[each.function.name].pop(each.key, None)
 
     def settle(self, recipes: Iterable[Recipe]) -> None:
         """Say that all that announced values were for is there; those that were not computed for it are counted as reused."""
         for each in recipes:
-            self._announced.pop(each.key, None)
             if each.key in self._made:
                 self._made.discard(each.key)
             else:
+                self._announced[each.function.name].pop(each.key, None)
                 self.reused += 1
 
     def force(self, wanted: Recipe) -> Any:
@@ -129,11 +130,10 @@ class Store:
             self.first_missing = next(each for each in wanted if each.key in missing)
         if missing and self._refuses:
             raise MissingValueError(self.first_missing)
-        functions = {each.function.name for each in missing.values()}
-        self._collect([each for each in self._announced.values() if each.function.name in functions], values, missing)
-        for key in missing.keys() & self._announced.keys():
-            del self._announced[key]
-            self._made.add(key)
+        for name in {each.function.name for each in missing.values()} & self._announced.keys():
+            joining = self._announced.pop(name)
+            self._collect(joining.values(), values, missing)
+            self._made |= joining.keys() & missing.keys()
         made: list[Recipe] = []
         for wave in _waves(missing, values):
             for function, recipes in wave.items():
@@ -207,11 +207,12 @@ class Store:
             values[each.key] = value
             if function.keeps:
                 self._keep(each, value)
-            for part_function in function.parts:
-                part = each.part(part_function)
-                (values[part.key],) = part_function.run([(value,)])
-                self._keep(part, values[part.key])
-                made.append(part)
+        for part_function in function.parts:
+            parts = [each.part(part_function) for each in recipes]
+            for part, value in zip(parts, part_function.run([(value,) for value in results]), strict=True):
+                values[part.key] = value
+                self._keep(part, value)
+            made += parts
         return made
 
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
