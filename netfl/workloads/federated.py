@@ -262,8 +262,7 @@ class Training:
             RunError: one of them has diverged.
         """
         self._unsettled += fits.values()
-        with self._diverging():
-            check_losses(self.store, self.name, number, fits, model)
+        check_losses(self.store, self.name, number, fits, model)
 
     def force(self, wanted: Recipe) -> Any:
         """A value of the training.
