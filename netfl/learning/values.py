@@ -220,7 +220,9 @@ def _cohort(calls: Calls) -> list[_Cohort]:
     return [_Cohort(*call) for call in calls]
 
 
-def fit(cohort: Recipe, shard: int | None = None, name: tuple[str | int, ...] = (), offset: Recipe | None = None) -> Recipe:
+def fit(
+    cohort: Recipe, shard: int | None = None, client: str | None = None, turn: int | None = None, offset: Recipe | None = None
+) -> Recipe:
     """The `Update` that training makes of a start model.
 
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
@@ -228,10 +230,11 @@ def fit(cohort: Recipe, shard: int | None = None, name: tuple[str | int, ...] = 
     Args:
         cohort: all that does not depend on the client.
         shard: which of the cohort's shards; None trains on all training samples.
-        name: what the name of the cohort's stream goes on with for this client.
+        client: whose name, and
+        turn: whose number the name of the cohort's stream goes on with; None for a cohort of one, who draws from the stream itself.
         offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    return recipe(_FIT, cohort, shard, name) if offset is None else recipe(_FIT, cohort, shard, name, offset)
+    return recipe(_FIT, cohort, shard, client, turn) if offset is None else recipe(_FIT, cohort, shard, client, turn, offset)
 
 
 def _fit(calls: Calls) -> list[Update]:
@@ -245,10 +248,11 @@ def _fit(calls: Calls) -> list[Update]:
     for (trainer, model, sample_shape, num_classes), indices in groups.items():
         jobs = []
         for index in indices:
-            each, shard, name, *offset = calls[index]
+            each, shard, client, turn, *offset = calls[index]
+            stream = each.stream if client is None else each.stream.child(client, turn)
             rows = slice(None) if shard is None else each.shards[shard]
             inputs, labels = each.data.train_inputs[rows], each.data.train_labels[rows]
-            jobs.append(FitJob(each.start, inputs, labels, each.stream.child(*name), *offset))
+            jobs.append(FitJob(each.start, inputs, labels, stream, *offset))
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)
         for index, job, result in zip(indices, jobs, results, strict=True):
             updates[index] = Update(

@@ -317,7 +317,7 @@ class Leaf:
 
     def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe:
         """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
-        return values.fit(self._training.cohort(start, turn), self._index, (self.name, turn), offset)
+        return values.fit(self._training.cohort(start, turn), self._index, self.name, turn, offset)
 
     def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""

@@ -37,7 +37,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     def scripted(losses: Mapping[str, Sequence[float]]) -> None:
         def loss_of(update: Recipe) -> Recipe:
-            client, number = update.arguments[2]
+            client, number = update.arguments[2:4]
             return recipe(_SCRIPTED, float(losses[client][number - 1] if client in losses else 1 / number))
 
         monkeypatch.setattr(values, "training_loss", loss_of)
@@ -55,9 +55,9 @@ class Made:
         self._store = Store()
         fit, encode, aggregate = values.fit, Uplink.encode, values.aggregate
 
-        def recorded_fit(cohort: Recipe, shard: int, name: Any, *offset: Any) -> Recipe:
-            found = fit(cohort, shard, name, *offset)
-            self.fits[name] = (cohort.arguments[2], found)
+        def recorded_fit(cohort: Recipe, shard: int, client: str, turn: int, *offset: Any) -> Recipe:
+            found = fit(cohort, shard, client, turn, *offset)
+            self.fits[client, turn] = (cohort.arguments[2], found)
             return found
 
         def recorded_encode(uplink: Uplink, sender: str, update: Recipe, turn: int) -> tuple[Recipe, int]:
