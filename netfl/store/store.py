@@ -326,7 +326,7 @@ def _weight_bytes(value: Any) -> int:
         return len(value)
     total = 0
     for part in _parts_of(kind)(value):
-        total += 64 if type(part) in _NUMBERS else _weight_bytes(part)
+        total += 64 if type(part) in _NUMBERS else part.nbytes if type(part) is np.ndarray else _weight_bytes(part)
     return total or 64
 
 
