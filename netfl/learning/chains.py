@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from netfl.learning.layers import AvgPool, Convolution, Flatten, Gelu, Layer, Linear, MaxPool, Relu, Tanh
 from netfl.learning.models import Model
-from netfl.learning.pooled import Candidates, MaxOfFour
+from netfl.learning.pooled import Candidates, MaxOfFour, Reusing
 from netfl.learning.stacked import QUANTUM, Batch, filled
 from netfl.learning.updates import Update
 
@@ -75,6 +75,10 @@ class Chain:
     def num_logits(self) -> int:
         """The classes, and what fills them up."""
         return self.stacked_shapes[-1][0]
+
+    def at_work(self) -> Chain:
+        """See `netfl.learning.stacked.Plan`."""
+        return replace(self, layers=tuple(Reusing(layer) if isinstance(layer, Candidates | MaxOfFour) else layer for layer in self.layers))
 
     def settle(self, weights: Sequence[Tensor]) -> None:
         """Classes that only fill up stay absent."""

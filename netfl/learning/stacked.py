@@ -105,6 +105,9 @@ class Plan(Protocol):
     def num_logits(self) -> int:
         """Width of the logits: the classes, and what fills them up."""
 
+    def at_work(self) -> Plan:
+        """The plan for one step after another: what a pass made and kept may be gone with the next one."""
+
     def settle(self, weights: Sequence[Tensor]) -> None:
         """Set the numbers that fill up stacked parameters (K, *stacked shape) to what they must be; called after they moved."""
 
@@ -327,6 +330,7 @@ def _train_chunk(
     penalise = penalties.gradient_of(rule)
     sums: list[Tensor] = []
     answered: list[Tensor] = []
+    plan = plan.at_work()
     for past, shuffles in enumerate(zip(*orders, strict=True)):
         picked = np.append(offsets + np.concatenate(shuffles), len(offsets))[sources]
         samples_e = samples.index_select(0, torch.from_numpy(picked))

@@ -26,7 +26,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netfl.learning.models import Model, emptied
+from netfl.learning.parcels import Lent, Parcel, borrowed, opened, packed
 from netfl.store.processes import WORKERS_NAME, cores, end_with_parent, one_thread, server, without_script
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Executor(Protocol):
     def works_here(self) -> bool:
         """Whether this process trains the first of them."""
 
-    def submit(self, shares: Sequence[bytes]) -> Sequence[Future[bytes]]:
-        """Have `train_share` work on each of these elsewhere. A future raises `LostShareError` where that came to nothing."""
+    def submit(self, shares: Sequence[Parcel]) -> Sequence[Future[bytes]]:
+        """Have `train_share` work on each of these elsewhere, as one piece of bytes. A future raises `LostShareError` where that came to nothing."""
 
     def stop(self) -> None:
         """End what still works, and let go of the machines; a later `submit` begins anew."""
@@ -121,7 +122,7 @@ def fit(
     shares = _shares([trainer.steps(len(job.labels)) for job in jobs], number)
     ours, theirs = (shares[:1], shares[1:]) if executor.works_here else ([], shares)
     try:
-        calls = [pickle.dumps((task, [jobs[index] for index in share]), protocol=5) for share in theirs]
+        calls = [packed((task, [jobs[index] for index in share])) for share in theirs]
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         _say_once(f"{type(model).__name__} trains in one process: it cannot be sent to another ({error})")
         return trainer.fit(*task[1:], jobs)
@@ -297,8 +298,17 @@ def _begin() -> None:
 
 def train_share(share: bytes) -> bytes:
     """Train one share; a text says why a model or trainer is not known here."""
+    return _trained(opened, share)
+
+
+def _train_lent(path: str) -> bytes:
+    """The same for one that the parent lends."""
+    return _trained(borrowed, path)
+
+
+def _trained(opening: Callable[[Any], Any], share: Any) -> bytes:
     try:
-        (trainer, *task), jobs = pickle.loads(share)
+        (trainer, *task), jobs = opening(share)
     except (AttributeError, ImportError) as error:
         return pickle.dumps(f"a model or trainer trains in one process: a worker does not find it ({error})")
     return pickle.dumps(trainer.fit(*task, jobs), protocol=5)
@@ -344,21 +354,33 @@ class Processes:
             return False
         return all(hello.done() for hello in self._hellos)
 
-    def submit(self, calls: Sequence[bytes]) -> list[Future[bytes]]:
+    def submit(self, shares: Sequence[Parcel]) -> list[Future[bytes]]:
         """Hand shares to the workers, which are started if there are too few."""
         self._forget_parent()
-        if self._executor is None or self._number < len(calls):
+        if self._executor is None or self._number < len(shares):
             self.stop()
-            self._start(len(calls))
-        assert self._executor is not None
+            self._start(len(shares))
         try:
-            with without_script():
-                return [self._executor.submit(train_share, call) for call in calls]
+            return [self._sent(share) for share in shares]
         except BrokenProcessPool:
             self.stop()
-            self._start(len(calls))
-            with without_script():
-                return [self._executor.submit(train_share, call) for call in calls]
+            self._start(len(shares))
+            return [self._sent(share) for share in shares]
+
+    def _sent(self, share: Parcel) -> Future[bytes]:
+        """Hand one share to a worker: what is copied through a pipe comes late."""
+        assert self._executor is not None
+        with without_script():
+            if not hasattr(os, "memfd_create"):
+                return self._executor.submit(train_share, b"".join(share))
+            lent = Lent(share)
+            try:
+                answer = self._executor.submit(_train_lent, lent.path)
+            except BrokenProcessPool:
+                lent.end()
+                raise
+        answer.add_done_callback(lambda _: lent.end())
+        return answer
 
     def stop(self) -> None:
         """End the workers, also in the middle of their work."""
