@@ -228,10 +228,12 @@ class Store:
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
         """Keep the facts and the tensors if that is worth it; facts that are not written now are written with later ones."""
         self._facts += [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
-        arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
-        if arrays and self.computing_s - self._tensors_at_s > _WORTH * self._slowness * _write_s(arrays):
-            self._flush(disk, arrays)
-        elif self.computing_s - self._facts_at_s > _ALONE * _WORTH * self._slowness * _WRITE_S:
+        worth_s = _WORTH * self._slowness
+        if self.computing_s - self._tensors_at_s > worth_s * _WRITE_S:
+            arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
+            if arrays and self.computing_s - self._tensors_at_s > worth_s * _write_s(arrays):
+                self._flush(disk, arrays)
+        if self._facts and self.computing_s - self._facts_at_s > _ALONE * worth_s * _WRITE_S:
             self._flush(disk, [])
 
     def _flush(self, disk: Disk, arrays: Arrays) -> None:
