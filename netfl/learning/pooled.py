@@ -30,7 +30,7 @@ __all__ = ["Candidates", "MaxOfFour", "Reusing", "Roomy"]
 
 
 _Sum = tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]
-_Backward = tuple[Tensor, list[_Sum], Tensor, Tensor, Tensor]
+_Backward = tuple[Tensor, list[_Sum], list[tuple[Tensor, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,15 @@ class _RoomOfCandidates:
         """The sum of the windows' gradients at each place of the planes, put together again."""
         if self._backward is None:
             self._backward = self._room_for_gradient(gradient)
-        g_windows_KDS, sums, g_pairs, g_planes, g_maps = self._backward
+        g_windows_KDS, sums, g_pairs, g_maps = self._backward
         torch.bmm(self._w_KDQ, gradient.view(self._made_KQS.shape), out=g_windows_KDS)
         for begin, end, first, others in sums:
             begin.copy_(first)
             end.zero_()
             for place, part in others:
                 place.add_(part)
-        g_pairs.copy_(g_planes)
+        for place, part in g_pairs:
+            place.copy_(part)
         return functional.pad(g_maps, [-side for side in self._sides]) if self._sides else g_maps
 
     def _room_for_gradient(self, like: Tensor) -> _Backward:
@@ -157,8 +158,9 @@ class _RoomOfCandidates:
         sums = [_sum(g_windows.unbind(1), g_lines, 5, 1), _sum(g_lines.unbind(2), g_planes, 5, B)]
         g_maps = like.new_empty(self._maps)
         unfolded = g_planes.view(*g_planes.shape[:5], -1, B)
-        g_pairs = g_maps.view(self._inner.shape)
-        return g_windows.view(self._windows_KDS.shape), sums, g_pairs, self._pairs_of(unfolded), g_maps
+        # Even columns, then odd ones: of both at once, a copy runs along two columns only.
+        g_pairs = list(zip(g_maps.view(self._inner.shape).unbind(5), self._pairs_of(unfolded).unbind(5), strict=True))
+        return g_windows.view(self._windows_KDS.shape), sums, g_pairs, g_maps
 
     def _pairs_of(self, planes: Tensor) -> Tensor:
         """Planes without what is around the maps, (K, C, H / 2, 2, W / 2, 2, B)."""
@@ -220,19 +222,18 @@ class _RoomOfMaxima:
     def __init__(self, bias: Tensor | None, x: Tensor) -> None:
         self.x = x
         self._bias = None if bias is None else bias.view(*bias.shape, 1, 1, 1)
-        self._four = x.flatten(1, 2)
-        self._y = torch.empty_like(self._four[:, 0])
         self._left, self._right = x.unbind(2)
         self._rows = torch.empty_like(self._left)
         self._upper, self._lower = self._rows.unbind(1)
+        self._y = torch.empty_like(self._upper)
 
     def forward(self, x: Tensor) -> Tensor:
         assert x is self.x
-        torch.amax(self._four, 1, out=self._y)
+        torch.maximum(self._left, self._right, out=self._rows)
+        torch.maximum(self._upper, self._lower, out=self._y)
         return self._y if self._bias is None else self._y.add_(self._bias)
 
     def input_gradient(self, gradient: Tensor) -> Tensor:
-        torch.maximum(self._left, self._right, out=self._rows)
         _share(gradient, self._upper, self._lower)
         _share(self._rows, self._left, self._right)
         return self.x
