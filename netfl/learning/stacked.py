@@ -364,9 +364,10 @@ def _train_chunk(
 
 def _with_filling(plan: Plan, inputs: Sequence[npt.NDArray[Any]]) -> Tensor:
     """All clients' samples as the first layer takes them, and one more of zeros behind them."""
-    count = sum(map(len, inputs))
-    samples = np.zeros((count + 1, *plan.inputs), inputs[0].dtype)
-    shape = inputs[0].shape[1:]
+    count, shape = sum(map(len, inputs)), inputs[0].shape[1:]
+    make = np.empty if math.prod(shape) == math.prod(plan.inputs) else np.zeros
+    samples = make((count + 1, *plan.inputs), inputs[0].dtype)
+    samples[count] = 0
     if len(plan.inputs) == 1:  # rows, of samples of whatever shape
         room = samples[:count, : math.prod(shape)].reshape(count, *shape)
     else:
