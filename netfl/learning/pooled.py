@@ -30,7 +30,7 @@ __all__ = ["Candidates", "MaxOfFour", "Reusing", "Roomy"]
 
 
 _Sum = tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]
-_Backward = tuple[Tensor, list[_Sum], list[tuple[Tensor, Tensor]], Tensor]
+_Backward = tuple[list[_Sum], list[tuple[Tensor, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class _RoomOfCandidates:
         self._windows = x.new_empty(shape)
         self._windows_KDS = self._windows.view(K, (kh + 1) * (kw + 1) * C, Ho * Wo * B)
         self._windows_KSD = self._windows_KDS.transpose(1, 2)
+        self._has_windows = False
         # The weights as (O, kh, kw, C), and their four copies.
         self._weight = weight.permute(0, 1, 3, 4, 2)
         self._turned = weight.new_empty(self._weight.shape)
@@ -122,12 +123,14 @@ class _RoomOfCandidates:
         self._windows.copy_(self._seen)
         self._turned.copy_(self._weight)
         self._between_zeros.copy_(self._turned_once)
+        self._has_windows = True
         torch.bmm(self._w_KQD, self._windows_KDS, out=self._made_KQS)
         return self._made
 
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """The gradients of the four copies, added up."""
-        torch.bmm(gradient.view(self._made_KQS.shape), self._windows_KSD, out=self._g_copies)
+        if self._has_windows:
+            torch.bmm(gradient.view(self._made_KQS.shape), self._windows_KSD, out=self._g_copies)
         first, second, third, fourth = self._g_quarters
         torch.add(first, second, out=self._g_turned).add_(third).add_(fourth)
         return self._g_weight
@@ -136,8 +139,11 @@ class _RoomOfCandidates:
         """The sum of the windows' gradients at each place of the planes, put together again."""
         if self._backward is None:
             self._backward = self._room_for_gradient(gradient)
-        g_windows_KDS, sums, g_pairs, g_maps = self._backward
-        torch.bmm(self._w_KDQ, gradient.view(self._made_KQS.shape), out=g_windows_KDS)
+        sums, g_pairs, g_maps = self._backward
+        g_KQS = gradient.view(self._made_KQS.shape)
+        torch.bmm(g_KQS, self._windows_KSD, out=self._g_copies)
+        self._has_windows = False  # their gradients take their place
+        torch.bmm(self._w_KDQ, g_KQS, out=self._windows_KDS)
         for begin, end, first, others in sums:
             begin.copy_(first)
             end.zero_()
@@ -149,7 +155,7 @@ class _RoomOfCandidates:
 
     def _room_for_gradient(self, like: Tensor) -> _Backward:
         """Only the first layer does without."""
-        g_windows = torch.empty_like(self._windows)
+        g_windows = self._windows
         K, rows, _, columns, _, C, Ho, _ = g_windows.shape
         B = self._maps[-1]
         # Rows first, then columns: that is a third of the additions of single places.
@@ -160,7 +166,7 @@ class _RoomOfCandidates:
         unfolded = g_planes.view(*g_planes.shape[:5], -1, B)
         # Even columns, then odd ones: of both at once, a copy runs along two columns only.
         g_pairs = list(zip(g_maps.view(self._inner.shape).unbind(5), self._pairs_of(unfolded).unbind(5), strict=True))
-        return g_windows.view(self._windows_KDS.shape), sums, g_pairs, g_maps
+        return sums, g_pairs, g_maps
 
     def _pairs_of(self, planes: Tensor) -> Tensor:
         """Planes without what is around the maps, (K, C, H / 2, 2, W / 2, 2, B)."""
