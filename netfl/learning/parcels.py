@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Lent", "Parcel", "borrowed", "opened", "packed"]
+__all__ = ["Lendable", "Parcel", "borrowed", "opened", "packed"]
 
 Parcel = list[bytes | memoryview]
 """What to write, one part behind another; `b"".join` makes one piece of it."""
@@ -54,26 +54,30 @@ def opened(data: bytes | memoryview) -> Any:
     return pickle.loads(text, buffers=arrays)
 
 
-class Lent:
-    """A parcel in shared memory that has a name in no folder, so that nothing is left of it however this process ends (Linux).
+class Lendable:
+    """Memory that other processes can borrow; it has a name in no folder, so nothing is left of it however this process ends (Linux)."""
 
-    Args:
-        parcel: it is copied.
-    """
-
-    def __init__(self, parcel: Parcel) -> None:
+    def __init__(self) -> None:
         self._file = os.fdopen(os.memfd_create("parcel"), "wb")
+        self.num_bytes = 0
+
+    def put(self, parcel: Parcel) -> str:
+        """Copy a parcel into it, over what it held; the path for `borrowed`."""
+        self._file.seek(0)
         self._file.writelines(parcel)
         self._file.flush()
-        self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        self.num_bytes = max(self.num_bytes, self._file.tell())
+        return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Nobody can borrow it any more; it is gone when nobody has it."""
         self._file.close()
 
 
 def borrowed(path: str) -> Any:
     """The value of a parcel that another process lends; its arrays may be changed, which nobody else sees.
+
+    It is good until the memory holds another parcel.
 
     Raises:
         AttributeError, ImportError: something in it is not known here.

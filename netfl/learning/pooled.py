@@ -30,7 +30,7 @@ __all__ = ["Candidates", "MaxOfFour", "Reusing", "Roomy"]
 
 
 _Sum = tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]
-_Backward = tuple[Tensor, list[_Sum], Tensor, Tensor, Tensor]
+_Backward = tuple[list[_Sum], list[tuple[Tensor, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class _RoomOfCandidates:
         self._windows = x.new_empty(shape)
         self._windows_KDS = self._windows.view(K, (kh + 1) * (kw + 1) * C, Ho * Wo * B)
         self._windows_KSD = self._windows_KDS.transpose(1, 2)
+        self._has_windows = False
         # The weights as (O, kh, kw, C), and their four copies.
         self._weight = weight.permute(0, 1, 3, 4, 2)
         self._turned = weight.new_empty(self._weight.shape)
@@ -122,12 +123,14 @@ class _RoomOfCandidates:
         self._windows.copy_(self._seen)
         self._turned.copy_(self._weight)
         self._between_zeros.copy_(self._turned_once)
+        self._has_windows = True
         torch.bmm(self._w_KQD, self._windows_KDS, out=self._made_KQS)
         return self._made
 
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """The gradients of the four copies, added up."""
-        torch.bmm(gradient.view(self._made_KQS.shape), self._windows_KSD, out=self._g_copies)
+        if self._has_windows:
+            torch.bmm(gradient.view(self._made_KQS.shape), self._windows_KSD, out=self._g_copies)
         first, second, third, fourth = self._g_quarters
         torch.add(first, second, out=self._g_turned).add_(third).add_(fourth)
         return self._g_weight
@@ -136,19 +139,23 @@ class _RoomOfCandidates:
         """The sum of the windows' gradients at each place of the planes, put together again."""
         if self._backward is None:
             self._backward = self._room_for_gradient(gradient)
-        g_windows_KDS, sums, g_pairs, g_planes, g_maps = self._backward
-        torch.bmm(self._w_KDQ, gradient.view(self._made_KQS.shape), out=g_windows_KDS)
+        sums, g_pairs, g_maps = self._backward
+        g_KQS = gradient.view(self._made_KQS.shape)
+        torch.bmm(g_KQS, self._windows_KSD, out=self._g_copies)
+        self._has_windows = False  # their gradients take their place
+        torch.bmm(self._w_KDQ, g_KQS, out=self._windows_KDS)
         for begin, end, first, others in sums:
             begin.copy_(first)
             end.zero_()
             for place, part in others:
                 place.add_(part)
-        g_pairs.copy_(g_planes)
+        for place, part in g_pairs:
+            place.copy_(part)
         return functional.pad(g_maps, [-side for side in self._sides]) if self._sides else g_maps
 
     def _room_for_gradient(self, like: Tensor) -> _Backward:
         """Only the first layer does without."""
-        g_windows = torch.empty_like(self._windows)
+        g_windows = self._windows
         K, rows, _, columns, _, C, Ho, _ = g_windows.shape
         B = self._maps[-1]
         # Rows first, then columns: that is a third of the additions of single places.
@@ -157,8 +164,9 @@ class _RoomOfCandidates:
         sums = [_sum(g_windows.unbind(1), g_lines, 5, 1), _sum(g_lines.unbind(2), g_planes, 5, B)]
         g_maps = like.new_empty(self._maps)
         unfolded = g_planes.view(*g_planes.shape[:5], -1, B)
-        g_pairs = g_maps.view(self._inner.shape)
-        return g_windows.view(self._windows_KDS.shape), sums, g_pairs, self._pairs_of(unfolded), g_maps
+        # Even columns, then odd ones: of both at once, a copy runs along two columns only.
+        g_pairs = list(zip(g_maps.view(self._inner.shape).unbind(5), self._pairs_of(unfolded).unbind(5), strict=True))
+        return sums, g_pairs, g_maps
 
     def _pairs_of(self, planes: Tensor) -> Tensor:
         """Planes without what is around the maps, (K, C, H / 2, 2, W / 2, 2, B)."""
@@ -220,19 +228,18 @@ class _RoomOfMaxima:
     def __init__(self, bias: Tensor | None, x: Tensor) -> None:
         self.x = x
         self._bias = None if bias is None else bias.view(*bias.shape, 1, 1, 1)
-        self._four = x.flatten(1, 2)
-        self._y = torch.empty_like(self._four[:, 0])
         self._left, self._right = x.unbind(2)
         self._rows = torch.empty_like(self._left)
         self._upper, self._lower = self._rows.unbind(1)
+        self._y = torch.empty_like(self._upper)
 
     def forward(self, x: Tensor) -> Tensor:
         assert x is self.x
-        torch.amax(self._four, 1, out=self._y)
+        torch.maximum(self._left, self._right, out=self._rows)
+        torch.maximum(self._upper, self._lower, out=self._y)
         return self._y if self._bias is None else self._y.add_(self._bias)
 
     def input_gradient(self, gradient: Tensor) -> Tensor:
-        torch.maximum(self._left, self._right, out=self._rows)
         _share(gradient, self._upper, self._lower)
         _share(self._rows, self._left, self._right)
         return self.x

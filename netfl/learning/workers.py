@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netfl.learning.models import Model, emptied
-from netfl.learning.parcels import Lent, Parcel, borrowed, opened, packed
+from netfl.learning.parcels import Lendable, Parcel, borrowed, opened, packed
 from netfl.store.processes import WORKERS_NAME, cores, end_with_parent, one_thread, server, without_script
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ SHARED_WORK = 5e7
 
 STARTING_WORK = 2e10
 """Multiply-adds in this process from which starting workers pays: some seconds of training."""
+
+MOST_IDLE_BYTES = 32 * 2**20
+"""Memory that a share of a batch went through is kept for the next one, up to so much a worker."""
 
 _MODULES = ("torch", "netfl.learning.paths")
 """What the server of workers has loaded."""
@@ -341,6 +344,7 @@ class Processes:
     _hellos: list[Future[int]] = field(default_factory=list)
     _owner: int = field(default_factory=os.getpid)
     _is_warm: bool = False
+    _idle: list[Lendable] = field(default_factory=list)
 
     def is_worth_it(self, work: float, allowed: int) -> bool:
         """Whether workers are there, or are started now, after so much more work."""
@@ -373,18 +377,27 @@ class Processes:
         with without_script():
             if not hasattr(os, "memfd_create"):
                 return self._executor.submit(train_share, b"".join(share))
-            lent = Lent(share)
+            memory = self._idle.pop() if self._idle else Lendable()
             try:
-                answer = self._executor.submit(_train_lent, lent.path)
+                answer = self._executor.submit(_train_lent, memory.put(share))
             except BrokenProcessPool:
-                lent.end()
+                memory.close()
                 raise
-        answer.add_done_callback(lambda _: lent.end())
+        answer.add_done_callback(lambda _: self._take_back(memory))
         return answer
+
+    def _take_back(self, memory: Lendable) -> None:
+        """Keep it for the next share: getting memory costs more than the copy."""
+        if memory.num_bytes <= MOST_IDLE_BYTES and self._owner == os.getpid():
+            self._idle.append(memory)
+        else:
+            memory.close()
 
     def stop(self) -> None:
         """End the workers, also in the middle of their work."""
         executor, self._executor = self._executor, None
+        while self._idle:
+            self._idle.pop().close()
         if executor is None:
             return
         processes = list((executor._processes or {}).values())
@@ -396,6 +409,8 @@ class Processes:
         """In a fork of the process that started the workers, they are not ours."""
         if self._owner != os.getpid():
             self._executor, self._owner, self._is_warm, self.work = None, os.getpid(), False, 0.0
+            while self._idle:  # the parent writes there
+                self._idle.pop().close()
 
     def _warm(self) -> Any:
         """Start the server that workers are forked from, and do not wait for it."""

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from netfl.learning.parcels import Lent, borrowed, opened, packed
+from netfl.learning.parcels import Lendable, borrowed, opened, packed
 
 VALUE = {
     "floats": np.arange(35, dtype=np.float32).reshape(5, 7),
@@ -49,12 +49,17 @@ def test_arrays_are_not_copied() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
-def test_a_lent_parcel() -> None:
-    lent = Lent(packed(VALUE))
-    mine, yours = borrowed(lent.path), borrowed(lent.path)
+def test_memory_is_lent() -> None:
+    memory = Lendable()
+    path = memory.put(packed(VALUE))
+    mine, yours = borrowed(path), borrowed(path)
     mine["floats"] += 1  # nobody else sees it
     assert same(yours)
-    lent.end()
-    assert same(yours)  # who has it keeps it
+    whole = memory.num_bytes
+    assert whole == len(b"".join(packed(VALUE)))
+    assert borrowed(memory.put(packed([np.ones(3), "short"])))[1] == "short"
+    assert memory.num_bytes == whole  # it holds what it has
+    assert same(borrowed(memory.put(packed(VALUE))))
+    memory.close()
     with pytest.raises(OSError, match="No such file"):
-        borrowed(lent.path)
+        borrowed(path)
