@@ -58,7 +58,9 @@ class Outcome:
 class _Cohort:
     """The members of one round and what became of them."""
 
-    def __init__(self, goal: int, asked: list[str], updates: dict[str, Recipe], complete: Any) -> None:
+    def __init__(self, number: int, label: str, goal: int, asked: list[str], updates: dict[str, Recipe], complete: Any) -> None:
+        self.number = number
+        self.label = label
         self.goal = goal
         self.asked = asked
         self.updates = updates
@@ -174,7 +176,7 @@ class Hub:
         for member in cohort.accepted:
             self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
         if contributions:
-            yield from self._aggregate(cohort, contributions, number)
+            yield from self._aggregate(cohort, contributions)
         return Outcome(start_s, selected, len(cohort.accepted), len(cohort.skipped), cohort.failed)
 
     def _withdraw(self) -> None:
@@ -200,55 +202,56 @@ class Hub:
             update = self.members[member].update(broadcast.decoded if own is None else own, number, offset)
             if update is not None:
                 updates[member] = update
-        cohort = _Cohort(min(self._per_round, len(selected)), selected, updates, self._world.env.event())
+        label = " ".join((*self._place, f"round {number}"))
+        cohort = _Cohort(number, label, min(self._per_round, len(selected)), selected, updates, self._world.env.event())
         self._training.announce(number, updates)
         for member in selected:
-            self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number, number))
+            self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number))
         return cohort, len(selected)
 
-    def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int, number: int) -> Process:
+    def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int) -> Process:
         """One member's part in a round."""
         if self._uploads is not None and self._uploads.goes_on_with(member.name) is not None:
-            yield from self._train(cohort, member, start, number)
+            yield from self._train(cohort, member, start)
             cohort.ended()
             return
         download_bytes = self._downlink.payload_bytes(member.name) + (0 if self._controls is None else self._controls.download_bytes)
-        download = self._send(cohort, member.name, self.device, member.name, "model", download_bytes, number)
+        download = self._send(cohort, member.name, self.device, member.name, "model", download_bytes)
         yield download
         if download.delivered:
             self._downlink.received(member.name, broadcast)
             if self._uploads is not None:
                 self._uploads.downloaded(member.name, start)
             if not cohort.closed:
-                yield from self._train(cohort, member, start, number)
+                yield from self._train(cohort, member, start)
         elif download.transfer.outcome == "failed":
             cohort.failed += not cohort.closed
         cohort.ended()
 
-    def _train(self, cohort: _Cohort, member: Member, start: Recipe, number: int) -> Process:
+    def _train(self, cohort: _Cohort, member: Member, start: Recipe) -> Process:
         """Train, and upload if the round is still open."""
-        update = yield from member.work(start, cohort.updates.get(member.name), number, self._label(number))
+        update = yield from member.work(start, cohort.updates.get(member.name), cohort.number, cohort.label)
         if cohort.closed:
             return
         if self._uploads is None:
-            yield from self._upload(cohort, member.name, update, number)
+            yield from self._upload(cohort, member.name, update)
         elif self._uploads.is_worth(member.name, update):
-            yield from self._upload(cohort, member.name, self._uploads.change(member.name, update), number)
+            yield from self._upload(cohort, member.name, self._uploads.change(member.name, update))
         else:
             self._uploads.skipped(member.name, update)
-            flag = self._send(cohort, member.name, member.name, self.device, "metadata", FLAG_BYTES, number)
+            flag = self._send(cohort, member.name, member.name, self.device, "metadata", FLAG_BYTES)
             yield flag
             if flag.delivered and not cohort.closed:
                 cohort.skips[member.name] = self._world.now
             elif flag.transfer.outcome == "failed":
                 cohort.failed += not cohort.closed
 
-    def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
-        sent, upload_bytes = self._uplink.encode(member, update, number)
+    def _upload(self, cohort: _Cohort, member: str, update: Recipe) -> Process:
+        sent, upload_bytes = self._uplink.encode(member, update, cohort.number)
         if self._secure is not None:
             upload_bytes = self._secure.payload_bytes(self._training.session.task.num_parameters, len(cohort.asked))
         upload_bytes += 0 if self._controls is None else self._controls.payload_bytes
-        upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
+        upload = self._send(cohort, member, member, self.device, "update", upload_bytes)
         yield upload
         if upload.delivered and not cohort.closed:
             cohort.arrivals[member] = (self._world.now, sent)
@@ -257,8 +260,8 @@ class Hub:
         if upload.transfer.outcome == "failed":
             cohort.failed += not cohort.closed
 
-    def _send(self, cohort: _Cohort, member: str, source: str, destination: str, kind: Any, payload_bytes: int, number: int) -> Sending:
-        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, self._label(number))
+    def _send(self, cohort: _Cohort, member: str, source: str, destination: str, kind: Any, payload_bytes: int) -> Sending:
+        sending = cohort.sendings[member] = self._training.send(source, destination, kind, payload_bytes, cohort.label)
         return sending
 
     def _contributions(self, cohort: _Cohort) -> dict[str, Recipe]:
@@ -273,18 +276,15 @@ class Hub:
                     found[member] = stale
         return dict(sorted(found.items()))
 
-    def _aggregate(self, cohort: _Cohort, contributions: Mapping[str, Recipe], number: int) -> Process:
+    def _aggregate(self, cohort: _Cohort, contributions: Mapping[str, Recipe]) -> Process:
         num_samples = [self.members[member].num_samples for member in contributions]
         fits = {member: cohort.updates[member] for member in cohort.accepted if member in cohort.updates}
         changes = () if self._controls is None else self._controls.changes(fits, num_samples)
-        self.model = self._aggregation.combine(number, self.model, list(contributions.values()), num_samples, changes)
+        self.model = self._aggregation.combine(cohort.number, self.model, list(contributions.values()), num_samples, changes)
         self._client_books.aggregated(len(cohort.asked))
-        self._training.used(number, fits, self.model)
+        self._training.used(cohort.number, fits, self.model)
         work = self._training.aggregation_work(len(contributions))
-        yield self._world.compute(self.device, work, workload=self._training.name, label=self._label(number))
-
-    def _label(self, number: int) -> str:
-        return " ".join((*self._place, f"round {number}"))
+        yield self._world.compute(self.device, work, workload=self._training.name, label=cohort.label)
 
 
 def train(training: Training, server: Hub) -> Process:
