@@ -314,6 +314,8 @@ def _trained(opening: Callable[[Any], Any], share: Any) -> bytes:
         (trainer, *task), jobs = opening(share)
     except (AttributeError, ImportError) as error:
         return pickle.dumps(f"a model or trainer trains in one process: a worker does not find it ({error})")
+    except OSError as error:
+        return pickle.dumps(f"a share trains in the process that made it: a worker may not borrow its memory ({error})")
     return pickle.dumps(trainer.fit(*task, jobs), protocol=5)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -108,3 +109,9 @@ def test_a_slurm_job_leaves_its_answer(tmp_path: Path, monkeypatch: pytest.Monke
     assert executors.main(str(tmp_path), "4") == 0
     assert (tmp_path / "answer-4").read_bytes() == train_share(shares[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer-4", "share-4"]
+
+
+def test_who_may_not_borrow_says_so() -> None:
+    # The answer is a text, so the process that lends trains the share itself.
+    answer = pickle.loads(workers._train_lent("/nowhere/at/all"))
+    assert answer.startswith("a share trains in the process that made it: a worker may not borrow its memory ([Errno 2]")
