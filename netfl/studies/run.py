@@ -28,7 +28,7 @@ from netfl.scenario.build import Bench, prepare
 from netfl.store import Disk, Store, default_folder
 from netfl.studies.folders import unfinished_like, write_whole, written
 from netfl.workloads import Progress, Session
-from netfl.world import collecting_seldom
+from netfl.world import collecting_after, collecting_seldom
 
 __all__ = ["DiskFullError", "Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_folder", "run_loaded"]
 
@@ -119,7 +119,9 @@ def run(
     settings = dict(set or {})
     if seed is not None:
         settings["seed"] = seed
-    return run_loaded(load(source, settings), output=output, store=store, on_progress=on_progress, executor=executor, trust_code=trust_code)
+    loaded = load(source, settings)
+    with collecting_after():
+        return run_loaded(loaded, output=output, store=store, on_progress=on_progress, executor=executor, trust_code=trust_code)
 
 
 def run_loaded(

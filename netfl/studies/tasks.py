@@ -16,6 +16,7 @@ from netfl.store import Disk, Store
 from netfl.studies.folders import LockedError, read_json, status_of, write_whole
 from netfl.studies.run import DiskFullError, Interrupt, InterruptedRunError, run_loaded
 from netfl.workloads import Progress
+from netfl.world import collecting_after
 
 __all__ = ["Outcome", "Task", "progress_of", "run_task"]
 
@@ -81,22 +82,8 @@ def run_task(task: Task, interrupt: Interrupt | None = None, on_tick: Callable[[
         return Outcome(task.hash, "stored" if status == "finished" else "kept", _why_failed(folder) if status == "failed" else "")
     progress = _ProgressFile(folder, on_tick)
     try:
-        store = Store(disk=Disk(Path(task.store)))
-        try:
-            run_loaded(
-                load(json.loads(task.plain)),
-                output=folder,
-                store=store,
-                argv=task.argv,
-                on_progress=progress.round_ended,
-                on_tick=progress.tick,
-                interrupt=interrupt,
-                trust_code=task.trust_code,
-                again=task.again,
-            )
-        finally:
-            store.close()
-            progress.remove()
+        with collecting_after():
+            _run(task, progress, interrupt)
     except LockedError as error:
         return Outcome(task.hash, "busy", str(error))
     except DiskFullError as error:
@@ -112,6 +99,25 @@ def run_task(task: Task, interrupt: Interrupt | None = None, on_tick: Callable[[
         _note_failure(folder, message)
         return Outcome(task.hash, "failed", message, time.perf_counter() - started_s)
     return Outcome(task.hash, "finished", "", time.perf_counter() - started_s)
+
+
+def _run(task: Task, progress: _ProgressFile, interrupt: Interrupt | None) -> None:
+    store = Store(disk=Disk(Path(task.store)))
+    try:
+        run_loaded(
+            load(json.loads(task.plain)),
+            output=Path(task.folder),
+            store=store,
+            argv=task.argv,
+            on_progress=progress.round_ended,
+            on_tick=progress.tick,
+            interrupt=interrupt,
+            trust_code=task.trust_code,
+            again=task.again,
+        )
+    finally:
+        store.close()
+        progress.remove()
 
 
 def _note_failure(folder: Path, message: str) -> None:

@@ -1,4 +1,4 @@
-"""How often Python looks for garbage while simulated time passes."""
+"""When Python looks for garbage: seldom while simulated time passes, and once when a run is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collecting_seldom"]
+__all__ = ["collecting_after", "collecting_seldom"]
 
 _OBJECTS = 500_000
 
@@ -19,14 +19,37 @@ def collecting_seldom() -> Iterator[None]:
     them again and again; what no cycle holds is freed at once as always. A collector that is switched off stays so.
     """
     before = gc.get_threshold()
+    with _set_aside():
+        if before[0]:
+            gc.set_threshold(max(before[0], _OBJECTS), *before[1:])
+        try:
+            yield
+        finally:
+            gc.set_threshold(*before)
+
+
+@contextmanager
+def collecting_after() -> Iterator[None]:
+    """When this is over, free what it left in cycles, looking only among what it made.
+
+    A run's world, processes and events refer to one another, and with them goes all that its store had in memory. Few objects may hold
+    a gigabyte, so counting objects, as Python does, would free it much too late for those who run again in the same process.
+    """
+    with _set_aside():
+        try:
+            yield
+        finally:
+            gc.collect()
+
+
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """Keep the collector from what is there now."""
     mine = gc.get_freeze_count() == 0
     if mine:
         gc.freeze()
-    if before[0]:
-        gc.set_threshold(max(before[0], _OBJECTS), *before[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
         if mine:
             gc.unfreeze()

@@ -1,5 +1,6 @@
 """Laws of whole runs: bytes are conserved, equal runs have equal digests, workloads that share a network feel each other."""
 
+import gc
 import json
 import os
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 from netfl import run
 from netfl.scenario import load, to_yaml
 from netfl.store import Store
+from netfl.world import World
 from tests.workloads.small import small, training_only
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +113,16 @@ def test_a_shared_store_changes_no_digest_and_trains_nobody_again() -> None:
     first, second = run(training_only(), store=store).metrics, run(training_only(), store=store).metrics
     assert first["trace_digest"] == second["trace_digest"]
     assert (first["work"]["trained_clients"], second["work"]["trained_clients"]) == (9, 0)
+
+
+def test_a_run_that_is_over_holds_no_memory() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        run(training_only(), store=Store())
+        assert not [each for each in gc.get_objects() if type(each) in (World, Store)]
+    finally:
+        gc.enable()
 
 
 def test_seeds_and_replicates_differ() -> None:

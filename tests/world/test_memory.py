@@ -1,10 +1,11 @@
-"""The collector looks seldom while a run lasts, and is left as it was."""
+"""The collector looks seldom while a run lasts, frees what it left, and is left as it was."""
 
 import gc
+import weakref
 
 import pytest
 
-from netfl.world import collecting_seldom
+from netfl.world import collecting_after, collecting_seldom
 
 
 def test_it_is_left_as_it_was() -> None:
@@ -36,3 +37,24 @@ def test_who_asked_for_less_gets_less(thresholds: tuple[int, int, int]) -> None:
             assert gc.get_threshold() == thresholds
     finally:
         gc.set_threshold(*before)
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_left_in_cycles_is_freed_and_no_more() -> None:
+    before = gc.get_threshold(), gc.isenabled(), gc.get_freeze_count()
+    gc.disable()
+    try:
+        earlier = weakref.ref(_Cycle())
+        with collecting_after():
+            later = weakref.ref(_Cycle())
+            assert later() is not None
+        assert later() is None
+        # Not looked at: it was there.
+        assert earlier() is not None
+    finally:
+        gc.enable()
+    assert (gc.get_threshold(), gc.isenabled(), gc.get_freeze_count()) == before
