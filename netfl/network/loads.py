@@ -18,6 +18,7 @@ class Capacity:
 
     Args:
         name: for people.
+        cause: what it is when it holds a load back: a link or a medium.
         amount: what it offers a second: bits, or seconds of airtime.
         exponent: with n stations that have a moving load, it offers amount * n ** -exponent.
     """
@@ -25,6 +26,7 @@ class Capacity:
     __slots__ = (
         "amount",
         "bound_nearby",
+        "cause",
         "count",
         "ends",
         "exponent",
@@ -51,8 +53,9 @@ class Capacity:
         "touched",
     )
 
-    def __init__(self, name: str, order: int, amount: float, exponent: float) -> None:
+    def __init__(self, name: str, order: int, amount: float, exponent: float, cause: str = "") -> None:
         self.name = name
+        self.cause = cause
         self.order = order
         self.amount = amount
         self.exponent = exponent

@@ -111,7 +111,6 @@ class World:
         # routes, where bytes and the links' rates say that; by workload and kind of message.
         self._carried: defaultdict[tuple[str, bool, str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0.0])
         self._carried_on: dict[tuple[Route, str, str], list[int]] = {}
-        self._described: dict[Route, str] = {}
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
         self._bytes_down: defaultdict[str, int] = defaultdict(int)
         self._storage_bytes: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -351,14 +350,11 @@ class World:
                 _add(self._carried[hop.link.name, hop.forward, workload, kind], moved)
         self._bytes_up[route.source] += sent
         self._bytes_down[route.destination] += delivered
-        described = self._described.get(route)
-        if described is None:
-            described = self._described[route] = ">".join(route.devices)
         # The fields of a `TransferRow`, in their order.
         self.trace.append_values(
             TransferRow,
             (
-                sending.number, workload, kind, message.label, route.source, route.destination, described,
+                sending.number, workload, kind, message.label, route.source, route.destination, ">".join(route.devices),
                 message.payload_bytes, transfer.start_s, transfer.end_s, transfer.outcome,
                 transfer.attempts, sent, wasted, transfer.latency_s, transfer.stalled_s,
             ),
