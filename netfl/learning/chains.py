@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from netfl.learning.layers import AvgPool, Convolution, Flatten, Gelu, Layer, Linear, MaxPool, Relu, Tanh
 from netfl.learning.models import Model
-from netfl.learning.pooled import Candidates, MaxOfFour
+from netfl.learning.pooled import Candidates, MaxOfFour, Reusing
 from netfl.learning.stacked import QUANTUM, Batch, filled
 from netfl.learning.updates import Update
 
@@ -34,6 +34,12 @@ LEAST_SIDE, MOST_OUTPUTS = 5, 16
 """A convolution is done together with the maximum that follows it from so many rows and columns of its kernel on, and up to so many
 outputs. (Measured: kernels of 3x3 behind other layers have 0.6 to 0.8 of the speed then; with 32 and 64 outputs the products take
 all the time, and the loop's convolutions are faster.)"""
+
+ROOMY = (Candidates, MaxOfFour)
+"""Layers that use their tensors again from step to step."""
+
+KEEP_NO_OUTPUT = (Linear, Convolution, MaxOfFour, MaxPool, AvgPool)
+"""Layers whose gradients need nothing of what they made."""
 
 ABSENT = -1e30
 """Bias of a class that only fills up the width: its probability is 0, and so is the gradient of all that leads to it."""
@@ -75,6 +81,12 @@ class Chain:
     def num_logits(self) -> int:
         """The classes, and what fills them up."""
         return self.stacked_shapes[-1][0]
+
+    def at_work(self) -> Chain:
+        """See `netfl.learning.stacked.Plan`."""
+        if not any(isinstance(layer, ROOMY) for layer in self.layers):
+            return self
+        return replace(self, layers=tuple(Reusing(layer) if isinstance(layer, ROOMY) else layer for layer in self.layers))
 
     def settle(self, weights: Sequence[Tensor]) -> None:
         """Classes that only fill up stay absent."""
@@ -123,7 +135,7 @@ def chain_of(model: Model, sample_shape: tuple[int, ...], num_classes: int) -> C
     for place, child in enumerate(children):
         index = len(stacked_shapes)
         if type(child) is nn.ReLU:
-            layers.append(Relu())
+            layers.append(Relu(overwrites=isinstance(layers[-1] if layers else None, KEEP_NO_OUTPUT)))
         elif type(child) is nn.Tanh:
             layers.append(Tanh())
         elif type(child) is nn.GELU and child.approximate == "none":

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from netfl.learning.parcels import Parcel
 from netfl.learning.workers import Executor, LostShareError, Processes, train_share
 from netfl.store.clusters import connected_ray, submitted_array, waiting_in_array
 from netfl.store.processes import one_thread
@@ -44,7 +45,7 @@ class Ray:
     works_here = False
     _ray: Any = field(default=None, init=False)
 
-    def submit(self, shares: Sequence[bytes]) -> list[Future[bytes]]:
+    def submit(self, shares: Sequence[Parcel]) -> list[Future[bytes]]:
         """See `Executor`.
 
         Raises:
@@ -54,7 +55,7 @@ class Ray:
         if self._ray is None:
             self._ray = connected_ray(self.num_shares, self.address)
         remote = self._ray.remote(num_cpus=1, max_retries=0)(train_share)
-        return [self._answered(remote.remote(share)) for share in shares]
+        return [self._answered(remote.remote(b"".join(share))) for share in shares]
 
     def stop(self) -> None:
         """See `Executor`."""
@@ -94,7 +95,7 @@ class Slurm:
     works_here = False
     _batches: list[_Batch] = field(default_factory=list, init=False)
 
-    def submit(self, shares: Sequence[bytes]) -> list[Future[bytes]]:
+    def submit(self, shares: Sequence[Parcel]) -> list[Future[bytes]]:
         """See `Executor`.
 
         Raises:
@@ -105,7 +106,7 @@ class Slurm:
         folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self.folder.absolute()))  # for nobody else: answers are believed
         try:
             for index, share in enumerate(shares):
-                (folder / f"share-{index}").write_bytes(share)
+                (folder / f"share-{index}").write_bytes(b"".join(share))
             command = [sys.executable, "-m", "netfl.learning.executors", str(folder)]
             job = submitted_array(folder, "batch", command, len(shares), self.num_shares, self.options)
         except BaseException:

@@ -94,6 +94,10 @@ class Graph:
         """See `CHUNK_BYTES`."""
         return CHUNK_BYTES
 
+    def at_work(self) -> Graph:
+        """Nothing is used again."""
+        return self
+
     def settle(self, weights: Sequence[Tensor]) -> None:
         """What fills up is zero, and stays so: it is cut off behind every product."""
 

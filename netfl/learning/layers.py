@@ -29,7 +29,7 @@ class Layer(Protocol):
         """The output, and what the gradients need of this pass."""
 
     def input_gradient(self, weights: Sequence[Tensor], kept: Any, gradient: Tensor) -> Tensor:
-        """The gradient of the input, from that of the output; asked for before `descend`."""
+        """The gradient of the input, from that of the output, which it may overwrite if `descend`, asked for later, has no use for it."""
 
     def descend(self, kept: Any, gradient: Tensor, update: Update) -> None:
         """Give the gradients of the parameters to `update`, if there are any."""
@@ -198,15 +198,24 @@ class AvgPool:
 
 @dataclass(frozen=True)
 class Relu:
-    """max(x, 0)."""
+    """max(x, 0).
+
+    Args:
+        overwrites: whether the output takes the input's place, which the layer before must not keep.
+    """
+
+    overwrites: bool = False
 
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """See `Layer`; the output is kept."""
-        y = torch.relu(x)
+        y = torch.relu_(x) if self.overwrites else torch.relu(x)
         return y, y
 
     def input_gradient(self, weights: Sequence[Tensor], kept: Tensor, gradient: Tensor) -> Tensor:
-        """See `Layer`."""
+        """See `Layer`; it takes the gradient's place where that is as dense as the output."""
+        if gradient.is_contiguous():
+            torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=gradient)
+            return gradient
         result: Tensor = torch.ops.aten.threshold_backward.default(gradient, kept, 0)
         return result
 
@@ -261,15 +270,17 @@ class Flatten:
     def forward(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, torch.Size]:
         """See `Layer`; the input's shape is kept."""
         # Into a new tensor: a copy by `contiguous` has odd strides at axes of length 1, and they pick another kernel.
-        features = math.prod(x.shape[1:4])
-        make = x.new_empty if features == self.width else x.new_zeros
-        rows = make((len(x), x.shape[4], self.width))
-        rows[..., :features].copy_(x.flatten(1, 3).transpose(1, 2))
+        features, shape = math.prod(x.shape[1:4]), (len(x), x.shape[4], self.width)
+        given = x.flatten(1, 3).transpose(1, 2)
+        if features == self.width:
+            return x.new_empty(shape).copy_(given), x.shape
+        rows = x.new_zeros(shape)
+        rows[..., :features].copy_(given)
         return rows, x.shape
 
     def input_gradient(self, weights: Sequence[Tensor], kept: torch.Size, gradient: Tensor) -> Tensor:
         """See `Layer`."""
-        return gradient[..., : math.prod(kept[1:4])].transpose(1, 2).reshape(kept)
+        return gradient.new_empty(kept).copy_(gradient[..., : math.prod(kept[1:4])].transpose(1, 2).view(kept))
 
     def descend(self, kept: Any, gradient: Tensor, update: Update) -> None:
         """See `Layer`; there are none."""

@@ -105,6 +105,9 @@ class Plan(Protocol):
     def num_logits(self) -> int:
         """Width of the logits: the classes, and what fills them up."""
 
+    def at_work(self) -> Plan:
+        """The plan for one step after another: what a pass made and kept may be gone with the next one."""
+
     def settle(self, weights: Sequence[Tensor]) -> None:
         """Set the numbers that fill up stacked parameters (K, *stacked shape) to what they must be; called after they moved."""
 
@@ -313,6 +316,7 @@ def _train_chunk(
     shares = epoch.scales.astype(weights[0].numpy().dtype)
     scales = torch.from_numpy(shares[:, None])
     places = np.arange(len(shares))
+    widths = [step.rows.stop - step.rows.start for step in epoch.steps]
     steps_an_epoch = -(-lengths // batch_size)
 
     def settle(clients: slice) -> None:
@@ -327,6 +331,7 @@ def _train_chunk(
     penalise = penalties.gradient_of(rule)
     sums: list[Tensor] = []
     answered: list[Tensor] = []
+    plan = plan.at_work()
     for past, shuffles in enumerate(zip(*orders, strict=True)):
         picked = np.append(offsets + np.concatenate(shuffles), len(offsets))[sources]
         samples_e = samples.index_select(0, torch.from_numpy(picked))
@@ -336,12 +341,12 @@ def _train_chunk(
         targets_e, answers_e = torch.from_numpy(targets), torch.from_numpy(answers_e[:, None])
         before = past * steps_an_epoch
         sums, answered = [], []  # those of the last epoch stay
-        for step in epoch.steps:
-            update, rows = updates[step.clients.start, step.clients.stop], step.rows
-            batch = Batch(samples_e[rows], step.lengths, generators[step.clients])
-            logits, kept = plan.forward(update.weights, batch)
-            gradient = _loss(logits, targets_e[rows], answers_e[rows], scales[rows], sums, answered)
-            penalty = None if penalise is None else functools.partial(penalise, shares=scales[rows])
+        rows = (torch.split_with_sizes(tensor, widths) for tensor in (samples_e, targets_e, answers_e, scales))
+        for step, samples_s, targets_s, answers_s, scales_s in zip(epoch.steps, *rows, strict=True):
+            update = updates[step.clients.start, step.clients.stop]
+            logits, kept = plan.forward(update.weights, Batch(samples_s, step.lengths, generators[step.clients]))
+            gradient = _loss(logits, targets_s, answers_s, scales_s, sums, answered)
+            penalty = None if penalise is None else functools.partial(penalise, shares=scales_s)
             plan.backward(update, kept, gradient, penalty)
             update.finish(before[step.clients] + step.number)
     is_real = epoch.scales.nonzero()[0]
@@ -359,9 +364,10 @@ def _train_chunk(
 
 def _with_filling(plan: Plan, inputs: Sequence[npt.NDArray[Any]]) -> Tensor:
     """All clients' samples as the first layer takes them, and one more of zeros behind them."""
-    count = sum(map(len, inputs))
-    samples = np.zeros((count + 1, *plan.inputs), inputs[0].dtype)
-    shape = inputs[0].shape[1:]
+    count, shape = sum(map(len, inputs)), inputs[0].shape[1:]
+    make = np.empty if math.prod(shape) == math.prod(plan.inputs) else np.zeros
+    samples = make((count + 1, *plan.inputs), inputs[0].dtype)
+    samples[count] = 0
     if len(plan.inputs) == 1:  # rows, of samples of whatever shape
         room = samples[:count, : math.prod(shape)].reshape(count, *shape)
     else:

@@ -26,7 +26,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netfl.learning.models import Model, emptied
+from netfl.learning.parcels import Lendable, Parcel, borrowed, opened, packed
 from netfl.store.processes import WORKERS_NAME, cores, end_with_parent, one_thread, server, without_script
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ SHARED_WORK = 5e7
 
 STARTING_WORK = 2e10
 """Multiply-adds in this process from which starting workers pays: some seconds of training."""
+
+MOST_IDLE_BYTES = 32 * 2**20
+"""Memory that a share of a batch went through is kept for the next one, up to so much a worker."""
 
 _MODULES = ("torch", "netfl.learning.paths")
 """What the server of workers has loaded."""
@@ -64,8 +68,8 @@ class Executor(Protocol):
     def works_here(self) -> bool:
         """Whether this process trains the first of them."""
 
-    def submit(self, shares: Sequence[bytes]) -> Sequence[Future[bytes]]:
-        """Have `train_share` work on each of these elsewhere. A future raises `LostShareError` where that came to nothing."""
+    def submit(self, shares: Sequence[Parcel]) -> Sequence[Future[bytes]]:
+        """Have `train_share` work on each of these elsewhere, as one piece of bytes. A future raises `LostShareError` where that came to nothing."""
 
     def stop(self) -> None:
         """End what still works, and let go of the machines; a later `submit` begins anew."""
@@ -121,7 +125,7 @@ def fit(
     shares = _shares([trainer.steps(len(job.labels)) for job in jobs], number)
     ours, theirs = (shares[:1], shares[1:]) if executor.works_here else ([], shares)
     try:
-        calls = [pickle.dumps((task, [jobs[index] for index in share]), protocol=5) for share in theirs]
+        calls = [packed((task, [jobs[index] for index in share])) for share in theirs]
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         _say_once(f"{type(model).__name__} trains in one process: it cannot be sent to another ({error})")
         return trainer.fit(*task[1:], jobs)
@@ -297,8 +301,17 @@ def _begin() -> None:
 
 def train_share(share: bytes) -> bytes:
     """Train one share; a text says why a model or trainer is not known here."""
+    return _trained(opened, share)
+
+
+def _train_lent(path: str) -> bytes:
+    """The same for one that the parent lends."""
+    return _trained(borrowed, path)
+
+
+def _trained(opening: Callable[[Any], Any], share: Any) -> bytes:
     try:
-        (trainer, *task), jobs = pickle.loads(share)
+        (trainer, *task), jobs = opening(share)
     except (AttributeError, ImportError) as error:
         return pickle.dumps(f"a model or trainer trains in one process: a worker does not find it ({error})")
     return pickle.dumps(trainer.fit(*task, jobs), protocol=5)
@@ -331,6 +344,7 @@ class Processes:
     _hellos: list[Future[int]] = field(default_factory=list)
     _owner: int = field(default_factory=os.getpid)
     _is_warm: bool = False
+    _idle: list[Lendable] = field(default_factory=list)
 
     def is_worth_it(self, work: float, allowed: int) -> bool:
         """Whether workers are there, or are started now, after so much more work."""
@@ -344,25 +358,46 @@ class Processes:
             return False
         return all(hello.done() for hello in self._hellos)
 
-    def submit(self, calls: Sequence[bytes]) -> list[Future[bytes]]:
+    def submit(self, shares: Sequence[Parcel]) -> list[Future[bytes]]:
         """Hand shares to the workers, which are started if there are too few."""
         self._forget_parent()
-        if self._executor is None or self._number < len(calls):
+        if self._executor is None or self._number < len(shares):
             self.stop()
-            self._start(len(calls))
-        assert self._executor is not None
+            self._start(len(shares))
         try:
-            with without_script():
-                return [self._executor.submit(train_share, call) for call in calls]
+            return [self._sent(share) for share in shares]
         except BrokenProcessPool:
             self.stop()
-            self._start(len(calls))
-            with without_script():
-                return [self._executor.submit(train_share, call) for call in calls]
+            self._start(len(shares))
+            return [self._sent(share) for share in shares]
+
+    def _sent(self, share: Parcel) -> Future[bytes]:
+        """Hand one share to a worker: what is copied through a pipe comes late."""
+        assert self._executor is not None
+        with without_script():
+            if not hasattr(os, "memfd_create"):
+                return self._executor.submit(train_share, b"".join(share))
+            memory = self._idle.pop() if self._idle else Lendable()
+            try:
+                answer = self._executor.submit(_train_lent, memory.put(share))
+            except BrokenProcessPool:
+                memory.close()
+                raise
+        answer.add_done_callback(lambda _: self._take_back(memory))
+        return answer
+
+    def _take_back(self, memory: Lendable) -> None:
+        """Keep it for the next share: getting memory costs more than the copy."""
+        if memory.num_bytes <= MOST_IDLE_BYTES and self._owner == os.getpid():
+            self._idle.append(memory)
+        else:
+            memory.close()
 
     def stop(self) -> None:
         """End the workers, also in the middle of their work."""
         executor, self._executor = self._executor, None
+        while self._idle:
+            self._idle.pop().close()
         if executor is None:
             return
         processes = list((executor._processes or {}).values())
@@ -374,6 +409,8 @@ class Processes:
         """In a fork of the process that started the workers, they are not ours."""
         if self._owner != os.getpid():
             self._executor, self._owner, self._is_warm, self.work = None, os.getpid(), False, 0.0
+            while self._idle:  # the parent writes there
+                self._idle.pop().close()
 
     def _warm(self) -> Any:
         """Start the server that workers are forked from, and do not wait for it."""

@@ -49,7 +49,7 @@ class Shares(Classes):
 
     # What the fabric asks for.
 
-    def capacity(self, name: str, amount: float, exponent: float = 0.0, cause: str = "") -> Capacity:
+    def capacity(self, name: str, amount: float, exponent: float = 0.0, cause: str = "link") -> Capacity:
         """A new capacity; see `Capacity`."""
         self._orders += 1
         return Capacity(name, self._orders, amount, exponent, cause)

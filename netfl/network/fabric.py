@@ -15,9 +15,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import simpy
 
 from netfl.network.battery import Supply
+from netfl.network.bell import Bell
 from netfl.network.clocks import Capacity, Load, Path, Shares
 from netfl.network.outages import ALWAYS_UP, Availability, Timeline
-from netfl.network.topology import Hop, Route, Topology
+from netfl.network.routes import Hop, Route
+from netfl.network.topology import Topology
 from netfl.network.variation import Gaps, Rates
 
 __all__ = ["Fabric", "Flow", "Held", "Pace", "Step"]
@@ -30,6 +32,9 @@ hint names only its own two.
 
 _ROUNDING = 1e-12
 """A flow of which no more than this share is left when an outage begins has ended at that instant but for rounding."""
+
+_INSTANTS = 1000
+"""So many at most are dealt with in one event of SimPy's, so that whoever takes step by step can look at the clock in between."""
 
 _EXPIRY, _CHANGE, _LATENCY, _PACE, _RATE = 0, 1, 2, 3, 4
 """What is due at an instant, in the order in which it is dealt with: patience at its end, availability, latency at its end, a new pace, a
@@ -247,16 +252,6 @@ class Flow:
             self._fabric.end(self, "aborted")
 
 
-class _Bell(simpy.Event):
-    """An event that has been told its outcome before it is scheduled, as SimPy's own `Timeout`."""
-
-    def __init__(self, env: simpy.Environment, callback: Callable[[simpy.Event], None], value: float) -> None:
-        self.env = env
-        self.callbacks = [callback]
-        self._ok = True
-        self._value = value
-
-
 class _Element:
     """A site or link with outages, or a link's direction whose rate is sometimes 0, as far as flows cross it now."""
 
@@ -327,8 +322,6 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
-        # Of full-duplex links: what a hop crosses, at a cost of 1 a bit.
-        self._wires: dict[Hop, Capacity] = {}
         self._ways: dict[Route, _Way] = {}
         self._most_ways = _LEAST_WAYS
         # What moved on ways that were forgotten.
@@ -687,24 +680,55 @@ class Fabric:
             self._number += 1
             heapq.heappush(self._agenda, (time_s, kind, self._number, epoch, what))
 
+    def _due_s(self) -> float:
+        """When the next thing is due."""
+        due_s = self._shares.next_finish_s()
+        agenda = self._agenda
+        return agenda[0][0] if agenda and agenda[0][0] < due_s else due_s
+
     def _arm(self) -> None:
         """Have the timer ring when the next thing is due."""
-        due = self._shares.next_finish_s()
-        agenda = self._agenda
-        if agenda and agenda[0][0] < due:
-            due = agenda[0][0]
-        if due < self._armed_s:
-            self._armed_s = due
+        due_s = self._due_s()
+        if due_s < self._armed_s:
+            self._armed_s = due_s
             env = self.env
             now = env.now
-            env.schedule(_Bell(env, self._wake, due), _NORMAL, due - now if due > now else 0.0)
+            env.schedule(Bell(env, self._wake, due_s), _NORMAL, due_s - now if due_s > now else 0.0)
 
     def _wake(self, event: simpy.Event) -> None:
-        now = self.env.now
-        settles = not self._settling
-        self._waking = True
+        """Deal with what is due, and go on to the next instant at once for as long as nothing but flows has anything to do before it."""
+        env = self.env
         if event._value == self._armed_s:
             self._armed_s = math.inf
+        for _ in range(_INSTANTS):
+            now = env.now
+            settles = not self._settling
+            self._waking = True
+            self._deal(now)
+            self._waking = False
+            if self._settling:
+                if not settles:
+                    return
+                if env.peek() <= now:
+                    env.schedule(Bell(env, self._settle, 0.0), _SETTLE)
+                    return
+                # Nothing else happens at this instant: no event of its own for the solve.
+                self._solve(now)
+                if self._settling:
+                    return
+            due_s = self._due_s()
+            if due_s >= self._armed_s:
+                return
+            # As SimPy adds up times, so that whether a timer rings makes no difference to a single bit.
+            then = now + (due_s - now) if due_s > now else now
+            if then >= env.peek():
+                break
+            env._now = then
+            self._armed_s = math.inf
+        self._arm()
+
+    def _deal(self, now: float) -> None:
+        """Everything that is due now."""
         for load in self._shares.take_finished(now):
             flow = load.owner
             # What is told of one end may abort another flow that ends at the same instant.
@@ -736,30 +760,25 @@ class Fabric:
                     self.end(what, "expired")
                 elif what._pace_due_s <= now:
                     self._go_on_at(what, self.moved_bits_of(what))
-        self._waking = False
-        if not self._settling:
-            self._arm()
-        elif settles:
-            if self.env.peek() > now:
-                # Nothing else happens at this instant: no event of its own for the solve.
-                self._settle(event)
-            else:
-                self.env.schedule(_Bell(self.env, self._settle, 0.0), _SETTLE)
 
     def _settle_later(self) -> None:
         if not self._settling:
             self._settling = True
             if not self._waking:
-                self.env.schedule(_Bell(self.env, self._settle, 0.0), _SETTLE)
+                self.env.schedule(Bell(self.env, self._settle, 0.0), _SETTLE)
 
     def _settle(self, event: simpy.Event) -> None:
+        self._solve(self.env.now)
+        if not self._settling:
+            self._arm()
+
+    def _solve(self, now: float) -> None:
+        """Find the rates of this instant, and let batteries look at what they are."""
         self._settling = False
-        self._shares.settle(self.env.now)
+        self._shares.settle(now)
         if self._looking:
             for supply in list(self._looking.values()):
                 supply.look()
-        if not self._settling:
-            self._arm()
 
     # Capacities.
 
@@ -776,7 +795,7 @@ class Fabric:
         return self._capacity("link", hop.link.name, "up" if hop.forward else "down", hop.rate_bps)
 
     def _forget(self) -> None:
-        """Let go of ways that no flow is on, and of wires that no other way crosses: of a hundred thousand devices, few are at work at a time.
+        """Let go of ways that no flow is on, and of capacities that no other way crosses: of a hundred thousand devices, few are at work at a time.
 
         Nothing but memory depends on it: a capacity that no load crosses is as good as a new one.
         """
@@ -784,10 +803,7 @@ class Fabric:
         self._ways = {route: way for route, way in ways.items() if way.flows or any(isinstance(each, _Varying) for each in way.elements)}
         self._most_ways = max(_LEAST_WAYS, 2 * len(self._ways))
         crossed = {capacity for way in self._ways.values() for capacity in way.path.costs}
-        for hop, wire in list(self._wires.items()):
-            if wire not in crossed:
-                del self._wires[hop]
-                self._capacities.pop(("link", hop.link.name, "up" if hop.forward else "down"), None)
+        self._capacities = {key: capacity for key, capacity in self._capacities.items() if capacity in crossed}
         bits = self._forgotten_bits
         for route in ways.keys() - self._ways.keys():
             for hop in route.hops:
@@ -839,13 +855,9 @@ class Fabric:
         costs: dict[Capacity, float] = {}
         stations: list[tuple[Capacity, str]] = []
         for hop in route.hops:
-            known = self._wires.get(hop)
-            if known is not None:
-                costs[known] = costs.get(known, 0.0) + 1.0
-                continue
             link = hop.link
             if link.medium is None and link.duplex == "full":
-                capacity = self._wires[hop] = self._wire(hop)
+                capacity = self._wire(hop)
                 costs[capacity] = costs.get(capacity, 0.0) + 1.0
                 continue
             varying = self._varying.get((link.name, hop.forward))

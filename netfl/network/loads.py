@@ -18,9 +18,9 @@ class Capacity:
 
     Args:
         name: for people.
-        cause: what it is when it holds a load back: a link or a medium.
         amount: what it offers a second: bits, or seconds of airtime.
         exponent: with n stations that have a moving load, it offers amount * n ** -exponent.
+        cause: what it is, for people: link or medium.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Capacity:
         "touched",
     )
 
-    def __init__(self, name: str, order: int, amount: float, exponent: float, cause: str = "") -> None:
+    def __init__(self, name: str, order: int, amount: float, exponent: float, cause: str) -> None:
         self.name = name
         self.cause = cause
         self.order = order

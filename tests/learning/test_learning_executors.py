@@ -16,6 +16,7 @@ from trainer_nets import jobs_of, same_bits
 from netfl.learning import executors, workers
 from netfl.learning.executors import Processes
 from netfl.learning.models import Mlp
+from netfl.learning.parcels import Parcel
 from netfl.learning.trainer import FitJob, Sgd, fit
 from netfl.learning.workers import LostShareError, train_share, training_on
 
@@ -34,14 +35,14 @@ class Elsewhere:
         self.batches: list[int] = []
         self.stops = 0
 
-    def submit(self, shares: Sequence[bytes]) -> list[Future[bytes]]:
+    def submit(self, shares: Sequence[Parcel]) -> list[Future[bytes]]:
         self.batches.append(len(shares))
         answers = [Future[bytes]() for _ in shares]
         for index, (share, answer) in enumerate(zip(shares, answers, strict=True)):
             try:
                 if index in self.lost:
                     raise LostShareError("a node went down")
-                answer.set_result(train_share(share))
+                answer.set_result(train_share(b"".join(share)))
             except Exception as error:
                 answer.set_exception(error)
         return answers
@@ -97,8 +98,8 @@ def test_a_slurm_job_leaves_its_answer(tmp_path: Path, monkeypatch: pytest.Monke
     shares: list[bytes] = []
 
     class Kept(Elsewhere):
-        def submit(self, shares_: Sequence[bytes]) -> list[Future[bytes]]:
-            shares.extend(shares_)
+        def submit(self, shares_: Sequence[Parcel]) -> list[Future[bytes]]:
+            shares.extend(b"".join(share) for share in shares_)
             return super().submit(shares_)
 
     with training_on(Kept(1)):

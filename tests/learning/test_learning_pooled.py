@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from netfl.learning.chains import Chain, chain_of
-from netfl.learning.pooled import Candidates, MaxOfFour
+from netfl.learning.layers import Layer, Relu
+from netfl.learning.pooled import Candidates, MaxOfFour, Reusing, Roomy
 from tests.learning.test_learning_trainer import Built
 
 CLIENTS, BATCH, OUTPUTS = 3, 2, 3
@@ -62,6 +66,49 @@ def test_as_in_pytorch_among_equals(kernel: tuple[int, int], padding: tuple[int,
         assert torch.equal(g_input[client].permute(3, 0, 1, 2), samples.grad)
         assert torch.equal(update.gradients[0][client], own[0].grad)
         assert torch.equal(update.gradients[1][client], own[1].grad)
+
+
+def passed(layers: Sequence[Layer], weights: list[Tensor], x: Tensor, gradient: Tensor) -> list[Tensor]:
+    """The output of a convolution and its maximum, and all gradients, copied before they are gone."""
+    made, kept = layers[0].forward(weights, x)
+    y, kept_of_maximum = layers[1].forward(weights, made)
+    found = [y.clone()]
+    update = Noted(weights)
+    g_made = layers[1].input_gradient(weights, kept_of_maximum, gradient)
+    found.append(layers[0].input_gradient(weights, kept, g_made).clone())
+    layers[0].descend(kept, g_made, update)
+    layers[1].descend(kept_of_maximum, gradient, update)
+    return [*found, *(gradient.clone() for gradient in update.gradients.values())]
+
+
+def test_a_room_serves_again_and_leaves_nothing_of_the_step_before() -> None:
+    draw = torch.Generator().manual_seed(2)
+    weights = [[torch.randn((K, OUTPUTS, 2, 5, 5), generator=draw), torch.randn((K, OUTPUTS), generator=draw)] for K in (3, 3, 2)]
+    fresh: list[Roomy] = [Candidates(0, (5, 5), (2, 2)), MaxOfFour(1)]
+    reusing = [Reusing(layer) for layer in fresh]
+    rooms = []
+    for clients, batch in ((0, 4), (0, 4), (1, 4), (1, 3), (2, 3), (2, 3), (0, 4)):
+        own = weights[clients]
+        x = torch.randn((len(own[0]), 2, 8, 6, batch), generator=draw)
+        gradient = torch.randn((len(own[0]), OUTPUTS, 4, 3, batch), generator=draw)
+        for again, once in zip(passed(reusing, own, x, gradient), passed(fresh, own, x, gradient), strict=True):
+            assert torch.equal(again, once)
+        own[0].sub_(0.1)  # as a step moves them
+        rooms.append(reusing[0].forward(own, x)[1])
+    same = [room is before for before, room in itertools.pairwise(rooms)]
+    assert same == [True, False, False, False, True, False]  # other weights, other batches, other clients; both
+
+
+def test_relu_overwrites_what_nobody_keeps() -> None:
+    def overwriting(*layers: nn.Module) -> list[bool]:
+        return [layer.overwrites for layer in chain([*layers, *end(4 * 16)], (1, 8, 8)).layers if isinstance(layer, Relu)]
+
+    convolution = nn.Conv2d(1, 4, 3, padding=1)
+    assert overwriting(convolution, nn.ReLU(), nn.MaxPool2d(2)) == [True]
+    assert overwriting(nn.Conv2d(1, 4, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()) == [True]
+    assert overwriting(nn.ReLU(), convolution, nn.MaxPool2d(2)) == [False]  # the samples
+    assert overwriting(convolution, nn.Tanh(), nn.ReLU(), nn.MaxPool2d(2)) == [False]
+    assert overwriting(convolution, nn.GELU(), nn.MaxPool2d(2), nn.ReLU(), nn.ReLU()) == [True, False]
 
 
 def chain(layers: list[nn.Module], shape: tuple[int, int, int]) -> Chain:

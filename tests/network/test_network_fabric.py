@@ -250,5 +250,5 @@ def test_ways_that_no_flow_is_on_are_forgotten_and_nothing_changes(monkeypatch):
     assert times_again == times
     assert bits_again == pytest.approx(bits, rel=1e-12)
     assert len(fabric._ways) <= 4
-    # At least the two wires of the newest way; a wire of a forgotten way is forgotten unless another way crosses it.
-    assert 2 <= len(fabric._wires) <= 5
+    # At least the two wires of the newest way; that of a forgotten way is forgotten unless another way crosses it.
+    assert 2 <= len(fabric._capacities) <= 5
