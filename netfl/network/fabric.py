@@ -281,15 +281,21 @@ class _Varying:
         self._epoch = 0
 
 
+_LEAST_WAYS = 10_000
+"""So many ways are remembered before those that no flow is on are forgotten."""
+
+
 class _Way:
     """What the fabric knows of a route: found once, used by every flow on it."""
 
-    __slots__ = ("elements", "hops", "metered_bits", "path")
+    __slots__ = ("elements", "flows", "hops", "metered_bits", "path")
 
     def __init__(self, elements: tuple[_Element | _Varying, ...], hops: tuple[Hop, ...], path: Path) -> None:
         self.elements = elements
         self.hops = hops
         self.path = path
+        # How many flows there are on it.
+        self.flows = 0
         # What moved of the flows that move no more.
         self.metered_bits = 0.0
 
@@ -317,6 +323,9 @@ class Fabric:
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
         self._ways: dict[Route, _Way] = {}
+        self._most_ways = _LEAST_WAYS
+        # What moved on ways that were forgotten.
+        self._forgotten_bits: dict[Hop, float] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
         self._number = 0
         self._armed_s = math.inf
@@ -355,6 +364,7 @@ class Fabric:
         self._number += 1
         flow = Flow(self, self._number, route, num_bytes, weight, patience_s, announce, setup_s, pace)
         way = flow._way = self._ways.get(route) or self._new_way(route)
+        way.flows += 1
         if way.elements:
             flow._elements = way.elements
             for element in way.elements:
@@ -448,7 +458,7 @@ class Fabric:
         for flow in self._moving.values():
             assert flow._load is not None
             bits_on[flow._way] += self._shares.metered_bits(flow._load, self.env.now)
-        total: dict[tuple[str, bool], float] = {}
+        total = {(hop.link.name, hop.forward): bits for hop, bits in self._forgotten_bits.items()}
         for way, bits in bits_on.items():
             for hop in way.hops:
                 key = (hop.link.name, hop.forward)
@@ -489,6 +499,7 @@ class Fabric:
             flow.stalled_since_s = None
         flow.outcome = outcome
         flow._epoch += 1
+        flow._way.flows -= 1
         if flow._load is not None:
             # Flow and load would keep each other alive until the garbage collector comes.
             flow._load.owner = None
@@ -783,9 +794,26 @@ class Fabric:
         """That of one direction of a full-duplex link."""
         return self._capacity("link", hop.link.name, "up" if hop.forward else "down", hop.rate_bps)
 
+    def _forget(self) -> None:
+        """Let go of ways that no flow is on, and of capacities that no other way crosses: of a hundred thousand devices, few are at work at a time.
+
+        Nothing but memory depends on it: a capacity that no load crosses is as good as a new one.
+        """
+        ways = self._ways
+        self._ways = {route: way for route, way in ways.items() if way.flows or any(isinstance(each, _Varying) for each in way.elements)}
+        self._most_ways = max(_LEAST_WAYS, 2 * len(self._ways))
+        crossed = {capacity for way in self._ways.values() for capacity in way.path.costs}
+        self._capacities = {key: capacity for key, capacity in self._capacities.items() if capacity in crossed}
+        bits = self._forgotten_bits
+        for route in ways.keys() - self._ways.keys():
+            for hop in route.hops:
+                bits[hop] = bits.get(hop, 0.0) + ways[route].metered_bits
+
     def _new_way(self, route: Route) -> _Way:
         if not route.hops:
             raise ValueError(f"expected a route of at least one hop, got one from '{route.source}' to itself")
+        if len(self._ways) >= self._most_ways:
+            self._forget()
         hops = route.hops
         varying = [hop for hop in hops if hop.link.up_rates is not None or hop.link.down_rates is not None]
         for hop in varying:

@@ -93,8 +93,9 @@ class Downlink:
         return min(dense_bytes(self.num_values), sum(self._lengths[held:]))
 
     def received(self, client: str, number: int) -> None:
-        """A client decoded a broadcast."""
-        self._held[client] = max(self._held.get(client, 0), number)
+        """A client decoded a broadcast; which one matters only where it decides what the next one takes."""
+        if self.pipeline.sparse:
+            self._held[client] = max(self._held.get(client, 0), number)
 
     def _length(self, pipeline: Pipeline, encoded: Recipe) -> int:
         length = pipeline.encoded_bytes(self.num_values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -38,9 +38,11 @@ class Known:
         self._with_losses = with_losses
         self._at_first: dict[str, ClientFacts] = {}
         self._facts: dict[str, ClientFacts] = {}
-        self._times: Counter[str] = Counter()
-        self._rounds: dict[str, int] = {}
-        self._durations_s: dict[str, float] = {}
+        # Of each member by its number: how often it was asked and in which round last, 0 for never; how long it took then, nan if nothing came.
+        self._numbers = {member: number for number, member in enumerate(num_samples)}
+        self._times = array("q", bytes(8 * len(num_samples)))
+        self._rounds = array("q", bytes(8 * len(num_samples)))
+        self._durations_s = array("d", [math.nan]) * len(num_samples)
         self._updates: dict[str, Recipe] = {}
 
     def __getitem__(self, member: str) -> ClientFacts:
@@ -48,11 +50,13 @@ class Known:
         if member not in self._at_first:
             self._at_first[member] = _at_first(self._training, self._device, self._uplink, member, self._num_samples[member])
         if member not in self._facts:
+            number = self._numbers[member]
+            duration_s = self._durations_s[number]
             self._facts[member] = replace(
                 self._at_first[member],
-                last_duration_s=self._durations_s.get(member),
-                times_selected=self._times[member],
-                last_round=self._rounds.get(member),
+                last_duration_s=None if math.isnan(duration_s) else duration_s,
+                times_selected=self._times[number],
+                last_round=self._rounds[number] or None,
             )
         return self._facts[member]
 
@@ -67,13 +71,13 @@ class Known:
 
     def selected(self, member: str, number: int) -> None:
         """A member was asked in a round."""
-        self._times[member] += 1
-        self._rounds[member] = number
+        self._times[self._numbers[member]] += 1
+        self._rounds[self._numbers[member]] = number
         self._facts.pop(member, None)
 
     def accepted(self, member: str, duration_s: float, update: Recipe | None) -> None:
         """A member's update was aggregated; it is None where nothing tells its loss."""
-        self._durations_s[member] = duration_s
+        self._durations_s[self._numbers[member]] = duration_s
         self._facts.pop(member, None)
         if self._with_losses and update is not None:
             self._updates[member] = update

@@ -58,8 +58,9 @@ class SampleBooks:
 
     def trained(self, client: str, num_samples: int) -> None:
         """A client trained once more; whether its update arrived does not matter."""
-        self._turns[client] += 1
-        self._num_samples[client] = num_samples
+        if hasattr(self._trainer, "noise_multiplier"):
+            self._turns[client] += 1
+            self._num_samples[client] = num_samples
 
     def write(self, workload: str, trace: Trace) -> None:
         """At the end, for clients to whom no other had both a larger sampled share and more sums."""

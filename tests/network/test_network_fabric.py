@@ -3,6 +3,7 @@
 import pytest
 import simpy
 
+from netfl.network import fabric as fabrics
 from netfl.network.fabric import Fabric
 from netfl.network.outages import Timeline
 from netfl.network.sharing import max_min_rates
@@ -234,3 +235,20 @@ def test_a_cell_of_frequency_division_has_airtime_for_each_direction():
 def test_a_half_duplex_link_in_a_full_duplex_medium_is_refused():
     with pytest.raises(ValueError, match="link 'ap' is half-duplex, and its medium 'cell' has airtime of its own for each direction"):
         network(link("a", "p", 4e6, medium="cell", duplex="half"), media=[Medium(name="cell", duplex="full")])
+
+
+def test_ways_that_no_flow_is_on_are_forgotten_and_nothing_changes(monkeypatch):
+    # Twelve sources behind a trunk, one after the other, two of them at a time; those of the second turn come again.
+    links = [link(f"n{place}", "m", (1 + place) * 1e6, 0.01) for place in range(12)] + [link("m", "s", 5e6)]
+    flows = [(f"n{turn % 12}", "s", 10**5 + turn, 0.3 * turn) for turn in range(24)]
+    found = []
+    for most in (10_000, 3):
+        monkeypatch.setattr(fabrics, "_LEAST_WAYS", most)
+        env, topology, fabric = network(*links)
+        found.append((finishes(env, topology, fabric, flows), fabric.moved_bits))
+    (times, bits), (times_again, bits_again) = found
+    assert times_again == times
+    assert bits_again == pytest.approx(bits, rel=1e-12)
+    assert len(fabric._ways) <= 4
+    # At least the two wires of the newest way; that of a forgotten way is forgotten unless another way crosses it.
+    assert 2 <= len(fabric._capacities) <= 5
