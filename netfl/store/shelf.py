@@ -7,6 +7,7 @@ import os
 import tempfile
 import weakref
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,21 +31,27 @@ class Place:
         arrays: name, type, shape and offset in the file of each array if it is not.
     """
 
-    __slots__ = ("_arrays", "_form", "_num_bytes", "_shelf", "_value")
+    __slots__ = ("_arrays", "_form", "_shelf", "_value", "num_bytes")
 
     def __init__(
         self, shelf: Shelf, num_bytes: int, form: TensorForm, value: Any, arrays: list[tuple[str, np.dtype[Any], Any, int]]
     ) -> None:
-        self._shelf, self._num_bytes, self._form, self._value, self._arrays = shelf, num_bytes, form, value, arrays
+        self._shelf, self.num_bytes, self._form, self._value, self._arrays = shelf, num_bytes, form, value, arrays
 
     def value(self) -> Any:
         """The value."""
         if self._value is not None:
             return self._value
-        return self._form.load({name: self._shelf.read(dtype, shape, at) for name, dtype, shape, at in self._arrays})
+        return self._form.load(self.arrays())
+
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Those that the value is kept as."""
+        if self._value is not None:
+            return self._form.dump(self._value)
+        return {name: self._shelf.read(dtype, shape, at) for name, dtype, shape, at in self._arrays}
 
     def __del__(self) -> None:
-        self._shelf.take_down(self._num_bytes if self._value is not None else 0, self._arrays)
+        self._shelf.take_down(self.num_bytes if self._value is not None else 0, self._arrays)
 
 
 class Shelf:

@@ -9,12 +9,13 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from netfl.store.disk import Disk
 from netfl.store.recipes import FactForm, Function, Recipe, TensorForm
-from netfl.store.shelf import Shelf
+from netfl.store.shelf import Place, Shelf
 
 __all__ = ["MissingValueError", "Store"]
 
@@ -22,6 +23,7 @@ _WRITE_S = 2e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
 _ALONE = 2
+_PART_BYTES = 64 * 1024**2
 _REMEMBERED = 4
 _NOTHING = object()
 
@@ -45,10 +47,10 @@ class Store:
     together. A value that is found, in memory or on disk, ends the walk: nothing below it is computed. Announced recipes
     join as soon as forcing needs any call of their function, so that a cohort trains as one batch.
 
-    On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
-    since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a run that
-    is killed loses little more than that much computing; a write is taken to cost two milliseconds at least, and facts without tensors
-    wait twice as long. A tensor that was not kept, or was dropped, is computed again from its recipe.
+    On disk, facts are kept for ever. They are written, and so are the tensors that later rounds begin with, when the seconds spent on
+    computing since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a
+    run that is killed loses little more than that much computing; a write is taken to cost two milliseconds at least, and facts without
+    tensors wait twice as long. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
     with a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was
@@ -73,6 +75,8 @@ class Store:
         self._kept_bytes = 0
         self.computing_s = 0.0
         self._facts: list[tuple[bytes, Any]] = []
+        # Tensors that are not written: those whose recipes nobody has any more need not be.
+        self._resting: WeakValueDictionary[bytes, Recipe] = WeakValueDictionary()
         self._facts_at_s = self._tensors_at_s = 0.0
         self._slowness = 1.0  # of writing, against what `_write_s` expects
         self._announced: defaultdict[str, dict[bytes, Recipe]] = defaultdict(dict)  # by function
@@ -84,11 +88,16 @@ class Store:
     def start_counting(self) -> None:
         """Count from here what is computed, by function, and what became of what was announced."""
         self.computed: Counter[str] = Counter()
-        self.reused = 0
         self.speculated = 0
+        self._reused: set[bytes] = set()
         self.first_missing: Recipe | None = None
         self._announced.clear()
         self._made.clear()
+
+    @property
+    def reused(self) -> int:
+        """How many announced values were settled and have not been computed."""
+        return len(self._reused)
 
     def announce(self, recipes: Iterable[Recipe]) -> None:
         """Say that these values will probably be needed: they join the next batch of their function."""
@@ -115,7 +124,7 @@ class Store:
                 self._made.discard(each.key)
             else:
                 self._announced[each.function.name].pop(each.key, None)
-                self.reused += 1
+                self._reused.add(each.key)
 
     def force(self, wanted: Recipe) -> Any:
         """The value of a recipe."""
@@ -152,8 +161,13 @@ class Store:
             self._write(self._disk, made, values)
         return [values[each.key] for each in wanted]
 
+    def save(self) -> None:
+        """Write what a longer run would go on from, if that is worth what has been computed."""
+        if self._disk is not None:
+            self._save(self._disk, 0.0)
+
     def close(self) -> None:
-        """Write what is not written yet, and let go of the disk."""
+        """Write the facts that are not written yet, and let go of the disk."""
         if self._disk is not None:
             self._flush(self._disk, [])
             self._disk.close()
@@ -212,6 +226,7 @@ class Store:
         results = function.run(calls)
         self.computing_s += time.perf_counter() - started_s
         self.computed[function.name] += len(recipes)
+        self._reused.difference_update(each.key for each in recipes)
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
@@ -226,20 +241,35 @@ class Store:
         return made
 
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
-        """Keep the facts and the tensors if that is worth it; facts that are not written now are written with later ones."""
+        """Keep the facts and the tensors if that is worth it; what is not written now is written with later ones."""
         self._facts += [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
-        worth_s = _WORTH * self._slowness
-        if self.computing_s - self._tensors_at_s > worth_s * _WRITE_S:
-            arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
-            if arrays and self.computing_s - self._tensors_at_s > worth_s * _write_s(arrays):
-                self._flush(disk, arrays)
-        if self._facts and self.computing_s - self._facts_at_s > _ALONE * worth_s * _WRITE_S:
+        self._resting.update((each.key, each) for each in made if isinstance(each.function.form, TensorForm))
+        self._save(disk, self._tensors_at_s)
+        if self._facts and self.computing_s - self._facts_at_s > _ALONE * _WORTH * self._slowness * _WRITE_S:
             self._flush(disk, [])
+
+    def _save(self, disk: Disk, since_s: float) -> None:
+        """Write tensors if that is worth the seconds of computing since then."""
+        spent_s, worth = self.computing_s - since_s, _WORTH * self._slowness
+        if spent_s <= worth * _WRITE_S:
+            return
+        waiting = [(each, each.held) for each in list(self._resting.values()) if isinstance(each.held, Place)]
+        if waiting and spent_s > worth * _write_s(sum(place.num_bytes for _, place in waiting)):
+            # Those that lie in a file are read for it: a part at a time.
+            part: list[tuple[bytes, Mapping[str, np.ndarray]]] = []
+            for each, place in waiting:
+                part.append((each.key, place.arrays()))
+                if _num_bytes(part) >= _PART_BYTES:
+                    self._flush(disk, part)
+                    part = []
+            if part:
+                self._flush(disk, part)
+            self._resting.clear()
 
     def _flush(self, disk: Disk, arrays: Arrays) -> None:
         started_s = time.perf_counter()
         disk.put(self._facts, arrays)
-        found = (time.perf_counter() - started_s) / _write_s(arrays)
+        found = (time.perf_counter() - started_s) / _write_s(_num_bytes(arrays))
         self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
         self._facts = []
         self._facts_at_s = self.computing_s
@@ -268,9 +298,13 @@ class Store:
         made.hold(self._shelf.put(form, value) if isinstance(form, TensorForm) else _Here(value))
 
 
-def _write_s(arrays: Arrays) -> float:
+def _write_s(num_bytes: int) -> float:
     """What a write is expected to take on a middling disk."""
-    return _WRITE_S + sum(array.nbytes for _, named in arrays for array in named.values()) / _WRITE_BYTES_PER_S
+    return _WRITE_S + num_bytes / _WRITE_BYTES_PER_S
+
+
+def _num_bytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for _, named in arrays for array in named.values())
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None,
     finally:
         looks.interrupt.running = False
     session.finish(reason)
+    bench.store.save()
     _LOG.info("ended at %g s simulated: %s", session.world.now, reason)
     found = metrics_of(trace.connection)
     found["trace_digest"] = trace.digest()

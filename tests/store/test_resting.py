@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from netfl import run
-from netfl.store import Disk, Function, Recipe, Store, TensorForm, recipe, store
+from netfl.store import Disk, Function, MissingValueError, Recipe, Store, TensorForm, recipe, store
 from tests.workloads.small import training_only
 
 FORM = TensorForm(lambda vector: {"it": vector}, lambda named: named["it"])
@@ -137,6 +137,46 @@ def test_a_value_read_from_disk_is_held_too(monkeypatch: pytest.MonkeyPatch, tmp
     calls.clear()
     assert again.force(last)[0] == 3
     assert (calls, last.inputs) == ([], ())
+
+
+def test_what_later_rounds_begin_with_is_written_with_the_next_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    vector = Function("vector", 1, lambda calls: [np.full(1000, float(number)) for (number,) in calls], FORM)
+    first = Store(disk=Disk(tmp_path))
+    monkeypatch.setattr(store, "_WORTH", 1e9)
+    kept, gone = [recipe(vector, 1)], recipe(vector, 2)
+    first.force_all([*kept, gone])
+    del gone  # as a residual that a newer one replaced
+    monkeypatch.setattr(store, "_WORTH", 0)
+    kept.append(recipe(vector, 3))
+    first.force(kept[1])
+    first.close()
+    again = Store(disk=Disk(tmp_path), refuses=True)
+    assert [again.force(recipe(vector, number))[0] for number in (1, 3)] == [1, 3]
+    with pytest.raises(MissingValueError):
+        again.force(recipe(vector, 2))
+
+
+@pytest.mark.parametrize("case", ["residuals up", "residuals both ways", "deltas down"])
+def test_a_longer_run_trains_the_rounds_that_are_new(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def trained(rounds: int, worth: float) -> tuple[int, int]:
+        monkeypatch.setattr(store, "_WORTH", 1e9)  # nothing is written on the way
+
+        def at_the_end(progress: Any) -> None:
+            if progress.round == rounds:
+                monkeypatch.setattr(store, "_WORTH", worth)
+
+        scenario = training_only(training__rounds=rounds, model={"kind": "mlp", "hidden": [4]}, **CASES[case])
+        own = Store(disk=Disk(tmp_path / str(worth)))
+        work = run(scenario, store=own, on_progress=at_the_end).metrics["work"]
+        own.close()
+        return work["trained_clients"], work["reused_clients"]
+
+    per_round = trained(1, 1e9)[0]
+    assert trained(3, 0.0) == (3 * per_round, 0)
+    assert trained(5, 0.0) == (2 * per_round, 3 * per_round)
+    # Facts alone do not do: what was taken for reused at first is trained again after all.
+    trained(3, 1e6)
+    assert trained(5, 1e6) == (5 * per_round, 0)
 
 
 def test_a_full_disk_leaves_held_values_in_memory(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
