@@ -324,8 +324,7 @@ class Fabric:
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
         self._ways: dict[Route, _Way] = {}
         self._most_ways = _LEAST_WAYS
-        # What moved on ways that were forgotten.
-        self._forgotten_bits: dict[Hop, float] = {}
+        self._has_forgotten = False
         self._agenda: list[tuple[float, int, int, int, Any]] = []
         self._number = 0
         self._armed_s = math.inf
@@ -453,12 +452,13 @@ class Fabric:
 
     @property
     def moved_bits(self) -> dict[tuple[str, bool], float]:
-        """Fluid that has moved over each (link, forward): the rates, integrated over time."""
+        """Fluid that has moved over each (link, forward): the rates, integrated over time. Known while no way has been forgotten."""
+        assert not self._has_forgotten
         bits_on = {way: way.metered_bits for way in self._ways.values()}
         for flow in self._moving.values():
             assert flow._load is not None
             bits_on[flow._way] += self._shares.metered_bits(flow._load, self.env.now)
-        total = {(hop.link.name, hop.forward): bits for hop, bits in self._forgotten_bits.items()}
+        total: dict[tuple[str, bool], float] = {}
         for way, bits in bits_on.items():
             for hop in way.hops:
                 key = (hop.link.name, hop.forward)
@@ -799,15 +799,13 @@ class Fabric:
 
         Nothing but memory depends on it: a capacity that no load crosses is as good as a new one.
         """
-        ways = self._ways
-        self._ways = {route: way for route, way in ways.items() if way.flows or any(isinstance(each, _Varying) for each in way.elements)}
+        self._ways = {
+            route: way for route, way in self._ways.items() if way.flows or any(isinstance(each, _Varying) for each in way.elements)
+        }
         self._most_ways = max(_LEAST_WAYS, 2 * len(self._ways))
         crossed = {capacity for way in self._ways.values() for capacity in way.path.costs}
         self._capacities = {key: capacity for key, capacity in self._capacities.items() if capacity in crossed}
-        bits = self._forgotten_bits
-        for route in ways.keys() - self._ways.keys():
-            for hop in route.hops:
-                bits[hop] = bits.get(hop, 0.0) + ways[route].metered_bits
+        self._has_forgotten = True
 
     def _new_way(self, route: Route) -> _Way:
         if not route.hops:

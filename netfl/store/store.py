@@ -26,6 +26,7 @@ _ALONE = 2
 _PART_BYTES = 64 * 1024**2
 _REMEMBERED = 4
 _NOTHING = object()
+_NONE: Mapping[bytes, Recipe] = {}
 
 Arrays = Sequence[tuple[bytes, Mapping[str, np.ndarray]]]
 
@@ -148,7 +149,7 @@ class Store:
         if missing and self._refuses:
             raise MissingValueError(self.first_missing)
         if missing:
-            self._collect(beside, values, missing)
+            self._collect(beside, values, missing, new=missing)
         for name in {each.function.name for each in missing.values()} & self._announced.keys():
             joining = self._announced.pop(name)
             self._collect(list(joining.values()), values, missing)
@@ -172,23 +173,28 @@ class Store:
             self._flush(self._disk, [])
             self._disk.close()
 
-    def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe]) -> None:
-        """Find everything that the roots need: it goes into `values`, or if it is not there into `missing`, in the order of discovery."""
+    def _collect(
+        self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe], new: Mapping[bytes, Recipe] = _NONE
+    ) -> None:
+        """Find everything that the roots need: it goes into `values`, or if it is not there into `missing`, in the order of discovery.
+
+        What is made of `new` values is not looked for on disk.
+        """
         stack = list(reversed(roots))
         while stack:
             each = stack.pop()
             key = each.key
             if key in missing or key in values:
                 continue
-            found = self._find(each, missing)
+            found = self._find(each, new)
             if found is _NOTHING:
                 missing[key] = each
                 stack += each.inputs
             else:
                 values[key] = found
 
-    def _find(self, wanted: Recipe, missing: Mapping[bytes, Recipe]) -> Any:
-        """A value that is in memory or on disk, or `_NOTHING`; what is made of missing values is not looked for on disk."""
+    def _find(self, wanted: Recipe, new: Mapping[bytes, Recipe] = _NONE) -> Any:
+        """A value that is in memory or on disk, or `_NOTHING`."""
         key, form = wanted.key, wanted.function.form
         kept = self._values.get(key)
         if kept is not None:
@@ -198,7 +204,7 @@ class Store:
             return kept[0]
         if wanted.held is not None:
             value = wanted.held.value()
-        elif form is None or self._disk is None or any(needed.key in missing for needed in wanted.inputs):
+        elif form is None or self._disk is None or any(needed.key in new for needed in wanted.inputs):
             return _NOTHING
         else:
             found = self._disk.fact(key) if isinstance(form, FactForm) else self._disk.arrays(key)
@@ -216,7 +222,7 @@ class Store:
             if each.key in seen:
                 continue
             seen.add(each.key)
-            if each.inputs and not (isinstance(each.function.form, TensorForm) and self._find(each, {}) is not _NOTHING):
+            if each.inputs and not (isinstance(each.function.form, TensorForm) and self._find(each) is not _NOTHING):
                 stack.extend(each.inputs)
 
     def _compute(self, function: Function, recipes: list[Recipe], values: dict[bytes, Any]) -> list[Recipe]:

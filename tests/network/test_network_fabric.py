@@ -245,10 +245,8 @@ def test_ways_that_no_flow_is_on_are_forgotten_and_nothing_changes(monkeypatch):
     for most in (10_000, 3):
         monkeypatch.setattr(fabrics, "_LEAST_WAYS", most)
         env, topology, fabric = network(*links)
-        found.append((finishes(env, topology, fabric, flows), fabric.moved_bits))
-    (times, bits), (times_again, bits_again) = found
-    assert times_again == times
-    assert bits_again == pytest.approx(bits, rel=1e-12)
+        found.append(finishes(env, topology, fabric, flows))
+    assert found[0] == found[1]
     assert len(fabric._ways) <= 4
     # At least the two wires of the newest way; that of a forgotten way is forgotten unless another way crosses it.
     assert 2 <= len(fabric._capacities) <= 5

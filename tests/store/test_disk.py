@@ -293,3 +293,34 @@ def test_a_killed_run_started_again_finds_what_it_had_finished(kept: str, tmp_pa
         assert again["work"] == {"trained_clients": 8 * 4, "reused_clients": 12 * 4, "speculated_clients": 0}
     monkeypatch.setenv("NETFL_STORE", str(tmp_path / "another"))
     assert run(scenario).metrics["trace_digest"] == again["trace_digest"]
+
+
+def test_what_is_computed_beside_is_new_and_nothing_else_is(tmp_path: Path) -> None:
+    """Of two facts of one dataset, one that is known is found though the other is not, and the dataset neither."""
+    calls: list[str] = []
+
+    def made(name: str, form: Any = None) -> Function:
+        def run_all(batch: Any) -> list[float]:
+            calls.extend([name] * len(batch))
+            return [float(value) for value, *_ in batch]
+
+        return Function(name, 1, run_all, form)
+
+    fact = FactForm(float, float)
+    data, accuracy, later = made("data"), made("accuracy", fact), made("later", fact)
+
+    def facts() -> list[Any]:
+        read = recipe(data, 1)
+        return [recipe(accuracy, value, read) for value in (2, 3)]
+
+    first = Store(disk=Disk(tmp_path))
+    first.force(facts()[1])
+    first.close()
+    calls.clear()
+    second, wanted = Store(disk=Disk(tmp_path)), facts()
+    assert second.force_all(wanted, beside=[recipe(later, wanted[0], wanted[1])]) == [2, 3]
+    assert calls == ["data", "accuracy", "later"]
+    second.close()
+    calls.clear()
+    assert Store(disk=Disk(tmp_path)).force_all(facts(), beside=[recipe(later, 9)]) == [2, 3]
+    assert calls == []
