@@ -22,8 +22,8 @@ repeats counts (of a baseline of more than 5 s the first), and on netfl's side P
 Before a ratio is given, the finish of
 every transfer is compared: equal to 1e-6 s, or the script fails.
 
-`--compiled` installs netfl once more, in a temporary folder and with its solver as machine code (`docs/how-it-works.md`), and measures that in
-turns with the other; its rows end in "compiled".
+`--compiled` installs netfl once more, in a temporary folder and with solver, fabric and transfers as machine code
+(`docs/how-it-works.md`), and measures that in turns with the other; its rows end in "compiled".
 
 `--idle` makes a star of so many devices with every kind of outage, batteries, recorded bandwidth and losses in bursts, lets one of them send
 for an hour of simulated time, and prints what the others cost beside a star of devices that have none of it.
@@ -239,7 +239,7 @@ def measured(case: Case, through: str, installed: Path | None) -> dict[str, Any]
 
 
 def compiled(folder: Path) -> Path:
-    """The folder, in which netfl is installed with its solver as machine code; made from a copy, since building leaves files behind."""
+    """The folder, in which netfl is installed with solver, fabric and transfers as machine code; made from a copy, since building leaves files behind."""
     root, copy = Path(__file__).parents[1], folder / "source"
     shutil.copytree(root / "netfl", copy / "netfl", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -490,7 +490,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of the cases of at most 10,000 transfers")
     parser.add_argument("--most", type=int, default=100_000, help="largest number of transfers")
     parser.add_argument("--only", help="one case, as 'star 10000'")
-    parser.add_argument("--compiled", action="store_true", help="measure the solver as machine code too")
+    parser.add_argument("--compiled", action="store_true", help="measure the machine code too")
     parser.add_argument("--profile", help="where the time of one case goes through `World.send`, as 'star 10000'")
     parser.add_argument("--idle", type=int, help="what so many idle devices cost, with outages, batteries, recorded bandwidth and losses")
     parser.add_argument("--idle-with", choices=list(IDLE), help=argparse.SUPPRESS)

@@ -86,8 +86,8 @@ class Recording(Store):
         super().__init__(disk=disk)
         self._into = into
 
-    def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
-        found = super().force_all(wanted)
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
+        found = super().force_all(wanted, beside)
         self._into.extend(found)
         return found
 
@@ -99,7 +99,7 @@ class Off(Store):
         super().__init__()
         self._noted = iter(noted)
 
-    def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
         return [next(self._noted) for _ in wanted]
 
     def announce(self, recipes: Any) -> None:

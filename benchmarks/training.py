@@ -461,8 +461,8 @@ class Timed(Store):
     def settle(self, recipes: Iterable[Recipe]) -> None:
         self._timed(super().settle, recipes)
 
-    def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
-        values: list[Any] = self._timed(super().force_all, wanted)
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
+        values: list[Any] = self._timed(super().force_all, wanted, beside)
         return values
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import sys
 
 __all__ = ["main"]
 
-_OBJECTS = 100_000
+_OBJECTS = 500_000
 
 
 def main() -> None:

@@ -55,7 +55,9 @@ def encode_with_feedback(
     if pipeline.momentum is None:
         total = values if residual is None else values + residual
         made = pipeline.encode_fully(total, generator)
-        return Encoded(payload=made.payload, decoded=made.decoded, residual=_decayed(total - made.sent, decay), input=total)
+        # A diverged update's infinities less themselves would be no numbers.
+        lost = np.zeros_like(total) if pipeline.lossless else _decayed(total - made.sent, decay)
+        return Encoded(payload=made.payload, decoded=made.decoded, residual=lost, input=total)
     owed, velocity = np.split(np.zeros(2 * len(values), np.float32) if residual is None else residual, 2)
     velocity = np.float32(pipeline.momentum) * velocity + values
     total = owed + velocity

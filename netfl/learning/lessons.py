@@ -152,7 +152,7 @@ class Distilled:
         """
         teacher = identified(self.teacher)
         first = values.initial_model(teacher, data, stream.child("teacher"))
-        learnt = values.fit(self.teacher_trainer, teacher, first, data, None, stream.child("teacher", "fit"))
+        learnt = values.fit(values.cohort(self.teacher_trainer, teacher, first, data, stream.child("teacher", "fit")))
         vector = values.total(first, learnt)
         inputs = self.lessons.inputs(teacher, vector, data, facts, stream)
         return taught(

@@ -29,6 +29,7 @@ __all__ = [
     "aggregate",
     "aggregated_model",
     "average",
+    "cohort",
     "consensus",
     "control",
     "dataset",
@@ -184,45 +185,74 @@ def _initial(calls: Calls) -> list[np.ndarray]:
     ]
 
 
-def fit(
-    trainer: Trainer,
-    model: Model,
-    start: Recipe,
-    data: Recipe,
-    shard: tuple[Recipe, int] | None,
-    stream: Stream,
-    offset: Recipe | None = None,
-) -> Recipe:
-    """The `Update` that training makes of a start model.
+@dataclass(frozen=True)
+class _Cohort:
+    """See `cohort`."""
 
-    A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
+    trainer: Trainer
+    model: Model
+    start: np.ndarray
+    data: Dataset
+    stream: Stream
+    shards: list[np.ndarray] | None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Cohorts of one kind train together."""
+        return self.trainer, self.model, self.data.sample_shape, self.data.num_classes
+
+
+def cohort(trainer: Trainer, model: Model, start: Recipe, data: Recipe, stream: Stream, shards: Recipe | None = None) -> Recipe:
+    """What the `fit`s of clients that train from one model have in common: written once, not with each of them.
 
     Args:
         trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
         start: a flat model vector, (P,).
         data: the dataset.
-        shard: the recipe of all shards, and which of them; None trains on all training samples.
         stream: draws the order of the samples.
+        shards: who has which training samples; None for all.
+    """
+    return recipe(_COHORT, on_device(trainer), model, start, data, stream, shards)
+
+
+def _cohort(calls: Calls) -> list[_Cohort]:
+    return [_Cohort(*call) for call in calls]
+
+
+def fit(
+    cohort: Recipe, shard: int | None = None, client: str | None = None, turn: int | None = None, offset: Recipe | None = None
+) -> Recipe:
+    """The `Update` that training makes of a start model.
+
+    A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
+
+    Args:
+        cohort: all that does not depend on the client.
+        shard: which of the cohort's shards; None trains on all training samples.
+        client: whose name, and
+        turn: whose number the name of the cohort's stream goes on with; None for a cohort of one, who draws from the stream itself.
         offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    arguments = (on_device(trainer), model, start, data, shard, stream)
-    return recipe(_FIT, *arguments) if offset is None else recipe(_FIT, *arguments, offset)
+    return recipe(_FIT, cohort, shard, client, turn) if offset is None else recipe(_FIT, cohort, shard, client, turn, offset)
 
 
 def _fit(calls: Calls) -> list[Update]:
     from netfl.learning.trainer import fit as fit_together
 
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, (trainer, model, _, data, *_) in enumerate(calls):
-        groups.setdefault((trainer, model, data.sample_shape, data.num_classes), []).append(index)
+    kinds = {id(each): each.kind for each, *_ in calls}
+    for index, (each, *_) in enumerate(calls):
+        groups.setdefault(kinds[id(each)], []).append(index)
     updates: dict[int, Update] = {}
     for (trainer, model, sample_shape, num_classes), indices in groups.items():
         jobs = []
         for index in indices:
-            _, _, start, data, shard, stream, *offset = calls[index]
-            rows = slice(None) if shard is None else shard[0][shard[1]]
-            jobs.append(FitJob(start, data.train_inputs[rows], data.train_labels[rows], stream, *offset))
+            each, shard, client, turn, *offset = calls[index]
+            stream = each.stream if client is None else each.stream.child(client, turn)
+            rows = slice(None) if shard is None else each.shards[shard]
+            inputs, labels = each.data.train_inputs[rows], each.data.train_labels[rows]
+            jobs.append(FitJob(each.start, inputs, labels, stream, *offset))
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)
         for index, job, result in zip(indices, jobs, results, strict=True):
             updates[index] = Update(
@@ -298,24 +328,12 @@ def _payload_bytes(calls: Calls) -> list[int]:
 
 
 def decoded(encoded: Recipe) -> Recipe:
-    """The vector (n,) that the receiver makes of the bytes.
-
-    Raw float32 is what went in, bit for bit: no bytes are made to find that out.
-    """
-    made = recipe(_DECODED, encoded)
-    if encoded.function is _ENCODE:
-        pipeline, given, carried = encoded.arguments[:3]
-        if not pipeline.stages and carried is None:
-            return made.shorten(_DECODED_RAW, (given,))
-    return made
+    """The vector (n,) that the receiver makes of the bytes."""
+    return recipe(_DECODED, encoded)
 
 
 def _decoded(calls: Calls) -> list[np.ndarray]:
     return [encoded.decoded for (encoded,) in calls]
-
-
-def _decoded_raw(calls: Calls) -> list[np.ndarray]:
-    return [_vector(given) for (given,) in calls]
 
 
 def residual(encoded: Recipe) -> Recipe:
@@ -353,7 +371,7 @@ def aggregate(
         aggregator: how.
         model: the present global model.
         before: the `Aggregated` that the present model came from, for its state; None at the first.
-        updates: decoded, (P,) each.
+        updates: decoded, (P,) each; or an `Update` that was sent as it is.
         num_samples: how many samples each was trained on.
         steps: how many optimiser steps each took.
         num_clients: all clients of the training.
@@ -371,7 +389,12 @@ def _aggregate(calls: Calls) -> list[Aggregated]:
     results = []
     for aggregator, model, before, updates, num_samples, steps, num_clients, controls, stream in calls:
         contributions = Contributions(
-            updates=updates, num_samples=num_samples, steps=steps, controls=controls, num_clients=num_clients, stream=stream
+            updates=[_vector(each) for each in updates],
+            num_samples=num_samples,
+            steps=steps,
+            controls=controls,
+            num_clients=num_clients,
+            stream=stream,
         )
         results.append(aggregator.aggregate(model, {} if before is None else before.state, contributions))
     return results
@@ -529,6 +552,7 @@ _SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
+_COHORT = Function("cohort", 1, _cohort, keeps=False)
 _FIT = Function("fit", 2, _fit)
 _LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _TRAINING_LOSS = Function(
@@ -542,7 +566,6 @@ _ENCODE = Function("encode", 2, _encode)
 _ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,))
 _PAYLOAD_BYTES = Function("payload_bytes", 1, _payload_bytes, _AS_FACT)
 _DECODED = Function("decode", 1, _decoded)
-_DECODED_RAW = Function("decode", 1, _decoded_raw)
 _UNSENT = Function("unsent", 1, _unsent)
 _AGGREGATE = Function("aggregate", 2, _aggregate, TensorForm(_dumped, _loaded))
 _AGGREGATED_MODEL = Function("aggregated_model", 1, _aggregated_model)

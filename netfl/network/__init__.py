@@ -4,8 +4,9 @@ from netfl.network.datagram import Datagram
 from netfl.network.fabric import Fabric, Flow
 from netfl.network.links import TECHNOLOGIES, LinkTechnology
 from netfl.network.outages import ALWAYS_UP, OUTAGES, Outages, Timeline
+from netfl.network.routes import Hop, Route
 from netfl.network.tcp import Tcp
-from netfl.network.topology import Hop, Link, Medium, Route, Site, Topology
+from netfl.network.topology import Link, Medium, Site, Topology
 from netfl.network.transport import TRANSPORTS, Fluid, Transfer, Transport
 
 __all__ = [

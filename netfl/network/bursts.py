@@ -19,7 +19,7 @@ from netfl.randomness import Stream, Streams
 from netfl.units import Duration
 
 if TYPE_CHECKING:
-    from netfl.network.topology import Hop, Route
+    from netfl.network.routes import Hop, Route
 
 __all__ = ["BurstyLoss", "LossBursts", "LossChains", "RouteLoss"]
 

@@ -22,7 +22,7 @@ class Classes:
 
     def __init__(self) -> None:
         # To this one are bound the classes that no full capacity holds back. Nothing ends by its clock: it never has to be touched.
-        self._free = Capacity("free", -1, NEVER, 0.0)
+        self._free = Capacity("free", -1, NEVER, 0.0, "")
         self._free.get_ready()
         self._free.touched = True
         # Of the loads that share no capacity now, whatever their weights.

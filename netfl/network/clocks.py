@@ -49,10 +49,10 @@ class Shares(Classes):
 
     # What the fabric asks for.
 
-    def capacity(self, name: str, amount: float, exponent: float = 0.0) -> Capacity:
+    def capacity(self, name: str, amount: float, exponent: float = 0.0, cause: str = "link") -> Capacity:
         """A new capacity; see `Capacity`."""
         self._orders += 1
-        return Capacity(name, self._orders, amount, exponent)
+        return Capacity(name, self._orders, amount, exponent, cause)
 
     def path(self, costs: Mapping[Capacity, float], stations: Sequence[tuple[Capacity, str]] = ()) -> Path:
         """A new path.

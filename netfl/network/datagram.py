@@ -36,7 +36,8 @@ from netfl.network.links import TECHNOLOGIES, Radio
 from netfl.network.lora import SubBand
 from netfl.network.loss import LOSSES, Delivery, Losses
 from netfl.network.outages import Availability
-from netfl.network.topology import Hop, Link, Route, Topology
+from netfl.network.routes import Hop, Route
+from netfl.network.topology import Link, Topology
 from netfl.network.transport import HopBytes
 from netfl.network.under_way import UnderWay
 from netfl.randomness import Streams

@@ -15,9 +15,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import simpy
 
 from netfl.network.battery import Supply
+from netfl.network.bell import Bell
 from netfl.network.clocks import Capacity, Load, Path, Shares
 from netfl.network.outages import ALWAYS_UP, Availability, Timeline
-from netfl.network.topology import Hop, Route, Topology
+from netfl.network.routes import Hop, Route
+from netfl.network.topology import Topology
 from netfl.network.variation import Gaps, Rates
 
 __all__ = ["Fabric", "Flow", "Held", "Pace", "Step"]
@@ -30,6 +32,9 @@ hint names only its own two.
 
 _ROUNDING = 1e-12
 """A flow of which no more than this share is left when an outage begins has ended at that instant but for rounding."""
+
+_INSTANTS = 1000
+"""So many at most are dealt with in one event of SimPy's, so that whoever takes step by step can look at the clock in between."""
 
 _EXPIRY, _CHANGE, _LATENCY, _PACE, _RATE = 0, 1, 2, 3, 4
 """What is due at an instant, in the order in which it is dealt with: patience at its end, availability, latency at its end, a new pace, a
@@ -247,16 +252,6 @@ class Flow:
             self._fabric.end(self, "aborted")
 
 
-class _Bell(simpy.Event):
-    """An event that has been told its outcome before it is scheduled, as SimPy's own `Timeout`."""
-
-    def __init__(self, env: simpy.Environment, callback: Callable[[simpy.Event], None], value: float) -> None:
-        self.env = env
-        self.callbacks = [callback]
-        self._ok = True
-        self._value = value
-
-
 class _Element:
     """A site or link with outages, or a link's direction whose rate is sometimes 0, as far as flows cross it now."""
 
@@ -321,9 +316,6 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
-        # Of full-duplex links: what a hop crosses, at a cost of 1 a bit.
-        self._wires: dict[Hop, Capacity] = {}
-        self._names: dict[Capacity, tuple[str, str]] = {}
         self._ways: dict[Route, _Way] = {}
         self._agenda: list[tuple[float, int, int, int, Any]] = []
         self._number = 0
@@ -478,7 +470,7 @@ class Fabric:
             found.append(Held("set-up", "", flow.setup_s, 0.0, 0.0))
         if flow._load is not None:
             for on, (seconds, bits, share_s) in flow._load.spent.items():
-                cause, element = (on, "") if isinstance(on, str) else self._names[on]
+                cause, element = (on, "") if isinstance(on, str) else (on.cause, on.name)
                 found.append(Held(cause, element, seconds, bits, share_s / seconds))
         if flow._tail_s and flow.tail_s > 0:
             found.append(Held("last packet", "", flow.tail_s, 0.0, 0.0))
@@ -677,24 +669,55 @@ class Fabric:
             self._number += 1
             heapq.heappush(self._agenda, (time_s, kind, self._number, epoch, what))
 
+    def _due_s(self) -> float:
+        """When the next thing is due."""
+        due_s = self._shares.next_finish_s()
+        agenda = self._agenda
+        return agenda[0][0] if agenda and agenda[0][0] < due_s else due_s
+
     def _arm(self) -> None:
         """Have the timer ring when the next thing is due."""
-        due = self._shares.next_finish_s()
-        agenda = self._agenda
-        if agenda and agenda[0][0] < due:
-            due = agenda[0][0]
-        if due < self._armed_s:
-            self._armed_s = due
+        due_s = self._due_s()
+        if due_s < self._armed_s:
+            self._armed_s = due_s
             env = self.env
             now = env.now
-            env.schedule(_Bell(env, self._wake, due), _NORMAL, due - now if due > now else 0.0)
+            env.schedule(Bell(env, self._wake, due_s), _NORMAL, due_s - now if due_s > now else 0.0)
 
     def _wake(self, event: simpy.Event) -> None:
-        now = self.env.now
-        settles = not self._settling
-        self._waking = True
+        """Deal with what is due, and go on to the next instant at once for as long as nothing but flows has anything to do before it."""
+        env = self.env
         if event._value == self._armed_s:
             self._armed_s = math.inf
+        for _ in range(_INSTANTS):
+            now = env.now
+            settles = not self._settling
+            self._waking = True
+            self._deal(now)
+            self._waking = False
+            if self._settling:
+                if not settles:
+                    return
+                if env.peek() <= now:
+                    env.schedule(Bell(env, self._settle, 0.0), _SETTLE)
+                    return
+                # Nothing else happens at this instant: no event of its own for the solve.
+                self._solve(now)
+                if self._settling:
+                    return
+            due_s = self._due_s()
+            if due_s >= self._armed_s:
+                return
+            # As SimPy adds up times, so that whether a timer rings makes no difference to a single bit.
+            then = now + (due_s - now) if due_s > now else now
+            if then >= env.peek():
+                break
+            env._now = then
+            self._armed_s = math.inf
+        self._arm()
+
+    def _deal(self, now: float) -> None:
+        """Everything that is due now."""
         for load in self._shares.take_finished(now):
             flow = load.owner
             # What is told of one end may abort another flow that ends at the same instant.
@@ -726,30 +749,25 @@ class Fabric:
                     self.end(what, "expired")
                 elif what._pace_due_s <= now:
                     self._go_on_at(what, self.moved_bits_of(what))
-        self._waking = False
-        if not self._settling:
-            self._arm()
-        elif settles:
-            if self.env.peek() > now:
-                # Nothing else happens at this instant: no event of its own for the solve.
-                self._settle(event)
-            else:
-                self.env.schedule(_Bell(self.env, self._settle, 0.0), _SETTLE)
 
     def _settle_later(self) -> None:
         if not self._settling:
             self._settling = True
             if not self._waking:
-                self.env.schedule(_Bell(self.env, self._settle, 0.0), _SETTLE)
+                self.env.schedule(Bell(self.env, self._settle, 0.0), _SETTLE)
 
     def _settle(self, event: simpy.Event) -> None:
+        self._solve(self.env.now)
+        if not self._settling:
+            self._arm()
+
+    def _solve(self, now: float) -> None:
+        """Find the rates of this instant, and let batteries look at what they are."""
         self._settling = False
-        self._shares.settle(self.env.now)
+        self._shares.settle(now)
         if self._looking:
             for supply in list(self._looking.values()):
                 supply.look()
-        if not self._settling:
-            self._arm()
 
     # Capacities.
 
@@ -758,9 +776,7 @@ class Fabric:
         key = (cause, name, way)
         found = self._capacities.get(key)
         if found is None:
-            element = f"{name} {way}" if way else name
-            found = self._capacities[key] = self._shares.capacity(element, amount, exponent)
-            self._names[found] = (cause, element)
+            found = self._capacities[key] = self._shares.capacity(f"{name} {way}" if way else name, amount, exponent, cause)
         return found
 
     def _wire(self, hop: Hop) -> Capacity:
@@ -811,13 +827,9 @@ class Fabric:
         costs: dict[Capacity, float] = {}
         stations: list[tuple[Capacity, str]] = []
         for hop in route.hops:
-            known = self._wires.get(hop)
-            if known is not None:
-                costs[known] = costs.get(known, 0.0) + 1.0
-                continue
             link = hop.link
             if link.medium is None and link.duplex == "full":
-                capacity = self._wires[hop] = self._wire(hop)
+                capacity = self._wire(hop)
                 costs[capacity] = costs.get(capacity, 0.0) + 1.0
                 continue
             varying = self._varying.get((link.name, hop.forward))

@@ -20,11 +20,13 @@ class Capacity:
         name: for people.
         amount: what it offers a second: bits, or seconds of airtime.
         exponent: with n stations that have a moving load, it offers amount * n ** -exponent.
+        cause: what it is, for people: link or medium.
     """
 
     __slots__ = (
         "amount",
         "bound_nearby",
+        "cause",
         "count",
         "ends",
         "exponent",
@@ -51,8 +53,9 @@ class Capacity:
         "touched",
     )
 
-    def __init__(self, name: str, order: int, amount: float, exponent: float) -> None:
+    def __init__(self, name: str, order: int, amount: float, exponent: float, cause: str) -> None:
         self.name = name
+        self.cause = cause
         self.order = order
         self.amount = amount
         self.exponent = exponent

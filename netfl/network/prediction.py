@@ -9,7 +9,8 @@ from typing import NamedTuple
 import simpy
 
 from netfl.network.fabric import Fabric
-from netfl.network.topology import Route, Topology
+from netfl.network.routes import Route
+from netfl.network.topology import Topology
 from netfl.network.transport import TransportSettings
 
 __all__ = ["Sent", "finish_times"]

@@ -24,7 +24,8 @@ from annotated_types import Ge
 
 from netfl.network.bursts import LossChains, RouteLoss
 from netfl.network.fabric import Fabric, Step
-from netfl.network.topology import Hop, Route, Topology
+from netfl.network.routes import Hop, Route
+from netfl.network.topology import Topology
 from netfl.network.transport import Terms, Transport, check_attempts
 from netfl.randomness import Streams
 from netfl.units import Duration

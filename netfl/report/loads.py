@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -64,22 +63,22 @@ def _least_busy_last(row: Load) -> tuple[float, str]:
 
 def _under_way(trace: sqlite3.Connection, simulated_s: float) -> dict[tuple[str, str], tuple[float, int]]:
     """How many transfers were under way from one device to the next: the mean over the run's time, and the most at once."""
-    spans: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for route, start_s, end_s in trace.execute("SELECT route, start_s, end_s FROM transfers"):
-        starts, ends = spans[route]
-        starts.append(start_s)
-        ends.append(end_s)
-    by_step: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for route in spans:
-        for step in pairwise(route.split(">")):
-            by_step[step].append(route)
-    found = {}
-    for step, routes in by_step.items():
-        began = np.concatenate([spans[route][0] for route in routes])
-        ended = np.concatenate([spans[route][1] for route in routes])
-        times = np.concatenate([began, ended])
-        changes = np.concatenate([np.ones(len(began), dtype=np.int64), -np.ones(len(ended), dtype=np.int64)])
-        # At one instant what ends goes before what begins.
-        order = np.lexsort((changes, times))
-        found[step] = (float(np.sum(ended - began)) / simulated_s, max(0, int(np.cumsum(changes[order]).max())))
-    return found
+    rows = trace.execute("SELECT route, start_s, end_s FROM transfers WHERE instr(route, '>')").fetchall()
+    if not rows:
+        return {}
+    routes, starts, ends = zip(*rows, strict=True)
+    numbers: dict[tuple[str, str], int] = {}
+    steps_of = {route: [numbers.setdefault(step, len(numbers)) for step in pairwise(route.split(">"))] for route in dict.fromkeys(routes)}
+    # One entry for each step of each transfer's route.
+    ways = [steps_of[route] for route in routes]
+    steps, counts = np.array(list(chain.from_iterable(ways))), list(map(len, ways))
+    began, ended = np.repeat(starts, counts), np.repeat(ends, counts)
+    means = np.bincount(steps, ended - began) / simulated_s
+    steps, times = np.tile(steps, 2), np.concatenate([began, ended])
+    changes = np.repeat([1, -1], len(began))
+    # At one instant what ends goes before what begins. All that begins ends, so each step's sum begins at 0.
+    order = np.lexsort((changes, times, steps))
+    at_once = np.cumsum(changes[order])
+    firsts = np.searchsorted(steps[order], np.arange(len(numbers)))
+    most = np.maximum(np.maximum.reduceat(at_once, firsts), 0)
+    return {step: (float(means[number]), int(most[number])) for step, number in numbers.items()}

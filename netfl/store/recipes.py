@@ -59,6 +59,7 @@ class Function:
         parts: functions of one argument that are computed and kept with every result, because they are what later work
             needs of it.
         lasting: whether recipes hold their value, because all rounds need it: a dataset.
+        keeps: whether values stay in memory for later; one that only hands on its arguments is made again.
         written: name and version as they begin the bytes of a recipe.
         rests: whether recipes hold their value in place of their arguments, once it is there.
     """
@@ -69,8 +70,8 @@ class Function:
     form: FactForm | TensorForm | None = None
     parts: tuple[Function, ...] = ()
     lasting: bool = False
+    keeps: bool = True
     written: bytes = field(init=False, repr=False)
-
     rests: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -97,14 +98,14 @@ class Recipe:
         arguments: recipes, settings (frozen dataclasses) and plain values.
         key: SHA-256 of the function and the arguments' keys.
 
-    `given` is what the function is called with: the arguments, but for `shorten`; `inputs` are the recipes in it.
+    `inputs` are the recipes in the arguments.
     """
 
-    __slots__ = ("__weakref__", "_parts", "arguments", "function", "given", "held", "inputs", "key")
+    __slots__ = ("__weakref__", "_parts", "arguments", "function", "held", "inputs", "key")
 
     def __init__(self, function: Function, arguments: tuple[Any, ...]) -> None:
         self.function = function
-        self.arguments = self.given = arguments
+        self.arguments = arguments
         written = [function.written, b"i%d;" % len(arguments)]
         inputs: list[Recipe] = []
         _write(arguments, written, inputs)
@@ -121,16 +122,10 @@ class Recipe:
         self._parts += (Recipe(function, (self,)),)
         return self._parts[-1]
 
-    def shorten(self, function: Function, given: tuple[Any, ...]) -> Recipe:
-        """Have a function called that makes the same value of something else; arguments and key stay. This recipe."""
-        self.function, self.given = function, given
-        self.inputs = tuple(each for each in given if type(each) is Recipe)
-        return self
-
     def hold(self, held: Held) -> None:
         """Have the value in place of the arguments, so that what led to it can be forgotten."""
         self.held = held
-        self.arguments = self.given = self.inputs = ()
+        self.arguments = self.inputs = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.key == other.key

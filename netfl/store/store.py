@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -21,8 +21,11 @@ __all__ = ["MissingValueError", "Store"]
 _WRITE_S = 2e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
+_ALONE = 2
 _REMEMBERED = 4
 _NOTHING = object()
+
+Arrays = Sequence[tuple[bytes, Mapping[str, np.ndarray]]]
 
 ANNOUNCED_TO_REST = 20_000
 """Of so many announced recipes, with what hangs on them, the ancestry may be in memory: some 50 MB."""
@@ -44,7 +47,8 @@ class Store:
 
     On disk, facts are kept for ever. They are written, and so are the tensors of a forcing, when the seconds spent on computing
     since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a run that
-    is killed loses little more than that much computing. A tensor that was not kept, or was dropped, is computed again from its recipe.
+    is killed loses little more than that much computing; a write is taken to cost two milliseconds at least, and facts without tensors
+    wait twice as long. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
     with a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was
@@ -71,7 +75,7 @@ class Store:
         self._facts: list[tuple[bytes, Any]] = []
         self._facts_at_s = self._tensors_at_s = 0.0
         self._slowness = 1.0  # of writing, against what `_write_s` expects
-        self._announced: dict[bytes, Recipe] = {}
+        self._announced: defaultdict[str, dict[bytes, Recipe]] = defaultdict(dict)  # by function
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
         self._since_rest = 0
@@ -88,51 +92,58 @@ class Store:
 
     def announce(self, recipes: Iterable[Recipe]) -> None:
         """Say that these values will probably be needed: they join the next batch of their function."""
-        before = len(self._announced)
-        self._announced.update((each.key, each) for each in recipes)
-        self._since_rest += len(self._announced) - before
+        for each in recipes:
+            self._announced[each.function.name][each.key] = each
+            self._since_rest += 1
         if self._since_rest > ANNOUNCED_TO_REST:
             self._since_rest = 0
-            self._rest(list(self._announced.values()))
+            self._rest([each for announced in self._announced.values() for each in announced.values()])
 
     def withdraw(self, recipes: Iterable[Recipe]) -> None:
         """Say that announced values will not be needed; those computed already are counted as speculated."""
         for each in recipes:
-            self._announced.pop(each.key, None)
             if each.key in self._made:
                 self._made.discard(each.key)
                 self.speculated += 1
+            else:
+                self._announced[each.function.name].pop(each.key, None)
 
     def settle(self, recipes: Iterable[Recipe]) -> None:
         """Say that all that announced values were for is there; those that were not computed for it are counted as reused."""
         for each in recipes:
-            self._announced.pop(each.key, None)
             if each.key in self._made:
                 self._made.discard(each.key)
             else:
+                self._announced[each.function.name].pop(each.key, None)
                 self.reused += 1
 
     def force(self, wanted: Recipe) -> Any:
         """The value of a recipe."""
         return self.force_all([wanted])[0]
 
-    def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
         """The values of several recipes, computed together.
+
+        Args:
+            wanted: whose values are asked for.
+            beside: what is computed too if anything must be: made of the same, for later.
 
         Raises:
             MissingValueError: one is not there, and this store refuses to compute.
         """
         values: dict[bytes, Any] = {}
-        missing = self._collect(wanted, values)
+        missing: dict[bytes, Recipe] = {}
+        self._collect(wanted, values, missing)
         if missing and self.first_missing is None:
             self.first_missing = next(each for each in wanted if each.key in missing)
         if missing and self._refuses:
             raise MissingValueError(self.first_missing)
-        functions = {each.function.name for each in missing.values()}
-        missing.update(self._collect([each for each in self._announced.values() if each.function.name in functions], values))
-        for key in missing.keys() & self._announced.keys():
-            del self._announced[key]
-            self._made.add(key)
+        if missing:
+            self._collect(beside, values, missing)
+        for name in {each.function.name for each in missing.values()} & self._announced.keys():
+            joining = self._announced.pop(name)
+            self._collect(list(joining.values()), values, missing)
+            self._made |= joining.keys() & missing.keys()
         made: list[Recipe] = []
         for wave in _waves(missing, values):
             for function, recipes in wave.items():
@@ -147,25 +158,23 @@ class Store:
             self._flush(self._disk, [])
             self._disk.close()
 
-    def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any]) -> dict[bytes, Recipe]:
-        """Everything the roots need that is not found, in the order of discovery; what is found goes into `values`."""
-        missing: dict[bytes, Recipe] = {}
+    def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe]) -> None:
+        """Find everything that the roots need: it goes into `values`, or if it is not there into `missing`, in the order of discovery."""
         stack = list(reversed(roots))
         while stack:
             each = stack.pop()
             key = each.key
             if key in missing or key in values:
                 continue
-            found = self._find(each)
+            found = self._find(each, missing)
             if found is _NOTHING:
                 missing[key] = each
                 stack += each.inputs
             else:
                 values[key] = found
-        return missing
 
-    def _find(self, wanted: Recipe) -> Any:
-        """A value that is in memory or on disk, or `_NOTHING`."""
+    def _find(self, wanted: Recipe, missing: Mapping[bytes, Recipe]) -> Any:
+        """A value that is in memory or on disk, or `_NOTHING`; what is made of missing values is not looked for on disk."""
         key, form = wanted.key, wanted.function.form
         kept = self._values.get(key)
         if kept is not None:
@@ -175,7 +184,7 @@ class Store:
             return kept[0]
         if wanted.held is not None:
             value = wanted.held.value()
-        elif form is None or self._disk is None:
+        elif form is None or self._disk is None or any(needed.key in missing for needed in wanted.inputs):
             return _NOTHING
         else:
             found = self._disk.fact(key) if isinstance(form, FactForm) else self._disk.arrays(key)
@@ -193,12 +202,12 @@ class Store:
             if each.key in seen:
                 continue
             seen.add(each.key)
-            if each.inputs and not (isinstance(each.function.form, TensorForm) and self._find(each) is not _NOTHING):
+            if each.inputs and not (isinstance(each.function.form, TensorForm) and self._find(each, {}) is not _NOTHING):
                 stack.extend(each.inputs)
 
     def _compute(self, function: Function, recipes: list[Recipe], values: dict[bytes, Any]) -> list[Recipe]:
         """Run one batch; the recipes of what it made, parts included."""
-        calls = [_filled(each.given, values) for each in recipes]
+        calls = [_filled(each.arguments, values) for each in recipes]
         started_s = time.perf_counter()
         results = function.run(calls)
         self.computing_s += time.perf_counter() - started_s
@@ -206,33 +215,32 @@ class Store:
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
-            self._keep(each, value)
-            for part_function in function.parts:
-                part = each.part(part_function)
-                (values[part.key],) = part_function.run([(value,)])
-                self._keep(part, values[part.key])
-                made.append(part)
+            if function.keeps:
+                self._keep(each, value)
+        for part_function in function.parts:
+            parts = [each.part(part_function) for each in recipes]
+            for part, value in zip(parts, part_function.run([(value,) for value in results]), strict=True):
+                values[part.key] = value
+                self._keep(part, value)
+            made += parts
         return made
 
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
         """Keep the facts and the tensors if that is worth it; facts that are not written now are written with later ones."""
         self._facts += [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
-        arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
-        num_bytes = sum(array.nbytes for _, named in arrays for array in named.values())
-        if not self._is_due(self._tensors_at_s, num_bytes):
-            arrays = []
-        if arrays or self._is_due(self._facts_at_s, 0):
-            self._flush(disk, arrays)
+        worth_s = _WORTH * self._slowness
+        if self.computing_s - self._tensors_at_s > worth_s * _WRITE_S:
+            arrays = [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, TensorForm)]
+            if arrays and self.computing_s - self._tensors_at_s > worth_s * _write_s(arrays):
+                self._flush(disk, arrays)
+        if self._facts and self.computing_s - self._facts_at_s > _ALONE * worth_s * _WRITE_S:
+            self._flush(disk, [])
 
-    def _is_due(self, last_s: float, num_bytes: int) -> bool:
-        return self.computing_s - last_s > _WORTH * self._slowness * _write_s(num_bytes)
-
-    def _flush(self, disk: Disk, arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
+    def _flush(self, disk: Disk, arrays: Arrays) -> None:
         started_s = time.perf_counter()
         disk.put(self._facts, arrays)
-        num_bytes = sum(array.nbytes for _, named in arrays for array in named.values())
-        found = (time.perf_counter() - started_s) / _write_s(num_bytes)
-        self._slowness += (found - self._slowness) / _REMEMBERED
+        found = (time.perf_counter() - started_s) / _write_s(arrays)
+        self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
         self._facts = []
         self._facts_at_s = self.computing_s
         if arrays:
@@ -260,9 +268,9 @@ class Store:
         made.hold(self._shelf.put(form, value) if isinstance(form, TensorForm) else _Here(value))
 
 
-def _write_s(num_bytes: int) -> float:
+def _write_s(arrays: Arrays) -> float:
     """What a write is expected to take on a middling disk."""
-    return _WRITE_S + num_bytes / _WRITE_BYTES_PER_S
+    return _WRITE_S + sum(array.nbytes for _, named in arrays for array in named.values()) / _WRITE_BYTES_PER_S
 
 
 @dataclass(frozen=True)
@@ -320,7 +328,7 @@ def _weight_bytes(value: Any) -> int:
         return len(value)
     total = 0
     for part in _parts_of(kind)(value):
-        total += 64 if type(part) in _NUMBERS else _weight_bytes(part)
+        total += 64 if type(part) in _NUMBERS else part.nbytes if type(part) is np.ndarray else _weight_bytes(part)
     return total or 64
 
 

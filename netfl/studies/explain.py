@@ -98,11 +98,11 @@ class _Refusing(Store):
         super().__init__(disk=disk, refuses=True)
         self._into = into
 
-    def force_all(self, wanted: Sequence[Recipe]) -> list[Any]:
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
         """See `Store`."""
         for each in wanted:
             self._note(each)
-        found = super().force_all(wanted)
+        found = super().force_all(wanted, beside)
         self._into.found.update(each.function.name for each in wanted)
         return found
 
@@ -167,7 +167,7 @@ def replay(loaded: Loaded, disk: Disk, *, trust_code: bool = False) -> Replay:
 
 
 def differences(key: bytes, ours: Replay, other_key: bytes, theirs: Replay) -> list[str]:
-    """What differs between two recipes: the nearest causes, as `fit: trainer.learning_rate is 0.2, was 0.1`.
+    """What differs between two recipes: the nearest causes, as `cohort: trainer.learning_rate is 0.2, was 0.1`.
 
     Args:
         key: the recipe in our run.

@@ -21,8 +21,9 @@ from typing import Any, Literal, NamedTuple
 
 from netfl.errors import NoRouteError, Problem, ScenarioError
 from netfl.network.prediction import Sent, finish_times
+from netfl.network.routes import Hop, Route
 from netfl.network.tcp import Tcp
-from netfl.network.topology import Hop, Link, Route, Site, Topology
+from netfl.network.topology import Link, Site, Topology
 from netfl.network.transport import Fluid, TransportSettings
 from netfl.parts import nearest
 

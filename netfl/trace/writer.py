@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -21,7 +21,6 @@ __all__ = ["Trace"]
 _SQL_TYPES = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 _BUFFERED_ROWS = 5000
 _BUFFERED_S = 1.0
-_KEPT = 20_000
 
 
 class Trace:
@@ -38,7 +37,6 @@ class Trace:
         self._connection.execute("PRAGMA synchronous=OFF")
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._digest = hashlib.sha256()
-        self._texts, self._whole = _Texts(), _WholeNumbers()
         self._tables = {row_type: _Table(table, row_type) for table, row_type in ROW_TYPES.items()}
         self._notes = {row_type: _Table(table, row_type) for table, row_type in NOTE_TYPES.items()}
         self._order: list[_Table] = []
@@ -109,7 +107,7 @@ class Trace:
     def _write(self) -> None:
         if self._order:
             # Encoded a table at a time, a column at a time; hashed in the order of writing.
-            encoded = {table: table.encoded(self._texts, self._whole) for table in dict.fromkeys(self._order)}
+            encoded = {table: table.encoded() for table in dict.fromkeys(self._order)}
             self._digest.update(b"".join(map(next, map(encoded.__getitem__, self._order))))
             for table in encoded:
                 self._connection.executemany(table.insert, table.rows)
@@ -154,12 +152,12 @@ class _Table:
         self.num_columns = len(columns)
         self.rows: list[tuple[Any, ...]] = []
 
-    def encoded(self, texts: _Texts, whole: _WholeNumbers) -> Iterator[bytes]:
+    def encoded(self) -> Iterator[bytes]:
         """The bytes of the rows for the digest, which no other row shares."""
         columns = list(zip(*self.rows, strict=True))
         if len(columns) != self.num_columns:
             raise ValueError(f"expected {self.num_columns} values a row, got {len(columns)}: {self.insert}")
-        parts: list[Iterator[bytes]] = []
+        parts: list[Iterable[bytes]] = []
         place = 0
         for kind, count in self.runs:
             run = columns[place : place + count]
@@ -169,7 +167,7 @@ class _Table:
                 lengths_and_numbers = itertools.chain.from_iterable((itertools.repeat(8), column) for column in run)
                 parts.append(map(struct.Struct(">" + "Id" * count).pack, *lengths_and_numbers))
             else:
-                parts += [map((whole if kind == "int" else texts).__getitem__, column) for column in run]
+                parts += [_each_framed(column, str.encode if kind == "str" else b"%d".__mod__) for column in run]
         return map(b"".join, zip(itertools.repeat(self.name), *parts, strict=False))
 
 
@@ -180,21 +178,9 @@ def _framed(value: bytes) -> bytes:
     return _LENGTH(len(value)) + value
 
 
-class _Texts(dict[str, bytes]):
-    """Texts as they are hashed. Most come again and again: what was seen is kept, up to a limit."""
-
-    def __missing__(self, value: str) -> bytes:
-        if len(self) >= _KEPT:
-            self.clear()
-        self[value] = found = _framed(value.encode())
-        return found
-
-
-class _WholeNumbers(dict[int, bytes]):
-    """The same for whole numbers."""
-
-    def __missing__(self, value: int) -> bytes:
-        if len(self) >= _KEPT:
-            self.clear()
-        self[value] = found = _framed(b"%d" % value)
-        return found
+def _each_framed(column: Sequence[Any], encode: Callable[[Any], bytes]) -> Iterable[bytes]:
+    """The values of a column as they are hashed; where most come again and again, each is made once."""
+    distinct = set(column)
+    if 2 * len(distinct) < len(column):
+        return map({value: _framed(encode(value)) for value in distinct}.__getitem__, column)
+    return [_LENGTH(len(value)) + value for value in map(encode, column)]

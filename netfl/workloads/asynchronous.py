@@ -123,7 +123,7 @@ class Arrival:
         turn: for the how-manieth time it took part.
         version: number of the global model that it was made from.
         start: what the client decoded of that model.
-        decoded: the update as the server decodes it.
+        decoded: the update as the server decodes it; the one that the client made if it was sent as it is.
         fit: the update as the client made it.
     """
 
@@ -232,17 +232,18 @@ class _Server:
             return
         self._downlink.received(client, broadcast.number)
         update = yield from training.clients[client].work(broadcast.decoded, self._busy[client], turn, label)
-        encoded, upload_bytes = self._uplink.encode(client, update, turn)
+        sent, upload_bytes = self._uplink.encode(client, update, turn)
         upload = training.send(client, server, "update", upload_bytes, label)
         yield upload
         oldest = self._settings.max_staleness
         accepted = upload.delivered and (oldest is None or training.version - version <= oldest)
-        self._uplink.settle(client, encoded, accepted)
+        self._uplink.settle(client, sent, accepted)
         if not accepted:
             self._lose(client, "stale" if upload.delivered else "failed")
             return
         fit = self._busy.pop(client)
-        self._arrivals.append(Arrival(start_s, self._world.now, client, turn, version, broadcast.decoded, values.decoded(encoded), fit))
+        decoded = self._uplink.decoded(sent)
+        self._arrivals.append(Arrival(start_s, self._world.now, client, turn, version, broadcast.decoded, decoded, fit))
         self._notify()
 
     def _lose(self, client: str, why: str) -> None:

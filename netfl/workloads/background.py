@@ -20,7 +20,8 @@ import numpy.typing as npt
 from annotated_types import Gt
 
 from netfl.errors import NoRouteError
-from netfl.network.topology import Hop, Topology
+from netfl.network.routes import Hop
+from netfl.network.topology import Topology
 from netfl.parts import Family
 from netfl.randomness import Stream
 from netfl.units import Bandwidth, Duration, Frequency, Size, format_rate

@@ -125,8 +125,8 @@ class Cooperating:
         else:
             assert settings.pretrained is not None
             start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
-            update = values.fit(settings.pretrained, task.model, start, task.dataset, None, streams.stream("pretrain", self.name))
-            model = values.total(start, update)
+            stream = streams.stream("pretrain", self.name)
+            model = values.total(start, values.fit(values.cohort(settings.pretrained, task.model, start, task.dataset, stream)))
         return settings.placement.answering(self.session, self.name, model, Pipeline(settings.activations))
 
     def _prepare(self) -> Process:

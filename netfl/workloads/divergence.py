@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from netfl.errors import RunError
+from netfl.errors import CodecError, RunError
 from netfl.learning import values
 from netfl.store import Recipe, Store
 
@@ -20,7 +20,7 @@ def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Re
     """End the run if a client whose update counts has lost its way.
 
     The losses are facts, so that a run that finds them trains nobody. Where they are not known yet, the round's clients train
-    now, as one batch, and the model that they make is computed, so that memory holds one round's updates and not more.
+    now, as one batch, and the model that they make is computed beside, so that memory holds one round's updates and not more.
 
     Args:
         store: where values are computed.
@@ -30,16 +30,18 @@ def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Re
         model: the global model that the round makes.
 
     Raises:
-        RunError: a loss is not a number or infinite.
+        RunError: a loss is not a number or infinite, or no codec can carry an update.
     """
-    wanted = values.losses(list(fits.values()))
-    known = store.computed[wanted.function.name]
-    losses = store.force(wanted)
+    wanted, symptom = values.losses(list(fits.values())), None
+    try:
+        (losses,) = store.force_all([wanted], beside=[model])
+    except CodecError as error:
+        losses, symptom = store.force(wanted), error
     for client, loss in zip(fits, losses, strict=True):
         if not math.isfinite(loss):
             raise _error(workload, round_, f"the loss of client '{client}' is {loss}")
-    if store.computed[wanted.function.name] > known:
-        store.force(model)
+    if symptom is not None:
+        raise diverged(store, workload, round_, fits, str(symptom)) from symptom
 
 
 def diverged(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], symptom: str) -> RunError:

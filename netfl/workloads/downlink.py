@@ -35,7 +35,7 @@ class Downlink:
     A sparse encoding of a model would lose most of it, so a pipeline with a sparsifier encodes the change against what
     receivers hold. What an encoding of a delta loses stays in the next difference; what an encoding of a model loses is
     added to the next model (error feedback). A receiver that missed broadcasts gets all that it missed, or the dense model
-    when that is shorter.
+    when that is shorter. Without codecs a model arrives bit for bit, so nothing is encoded.
 
     Args:
         pipeline: the codecs.
@@ -66,7 +66,9 @@ class Downlink:
         """Encode a model for a round."""
         number = len(self._lengths) + 1
         stream, pipeline = self.stream.child(number), self.pipeline.at_round(number)
-        if not self.pipeline.sparse:
+        if not pipeline.stages:
+            newest = Broadcast(number, dense_bytes(self.num_values), model)
+        elif not self.pipeline.sparse:
             feedback = self.error_feedback and not self.pipeline.lossless
             encoded = values.encode(pipeline, model, self._carried, stream, feedback)
             self._carried = values.residual(encoded) if feedback else None

@@ -150,6 +150,7 @@ class Training:
         self.sample_books = SampleBooks(settings.trainer)
         session.at_end(lambda: self.sample_books.write(name, self.world.trace))
         self._local_work: dict[int, Work] = {}
+        self._cohort: tuple[Trainer, Recipe, Recipe] | None = None
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
 
@@ -241,6 +242,14 @@ class Training:
         while not any(self.world.is_up(device) for device in devices):
             yield self.world.sleep(min(self.world.next_change_s(device) for device in devices) - self.world.now)
 
+    def cohort(self, start: Recipe, turn: int) -> Recipe:
+        """What clients that train from one model have in common; whoever asks next for the same gets the same recipe."""
+        trainer = self.settings.trainer.in_round(turn)
+        if self._cohort is None or self._cohort[:2] != (trainer, start):
+            task, stream = self.session.task, self.world.streams.stream("fit", self.name)
+            self._cohort = trainer, start, values.cohort(trainer, task.model, start, task.dataset, stream, self.shards)
+        return self._cohort[2]
+
     def announce(self, number: int, fits: Mapping[str, Recipe]) -> None:
         """These clients' updates, of that round, will probably be needed."""
         self._round, self._fits = number, fits
@@ -253,8 +262,7 @@ class Training:
             RunError: one of them has diverged.
         """
         self._unsettled += fits.values()
-        with self._diverging():
-            check_losses(self.store, self.name, number, fits, model)
+        check_losses(self.store, self.name, number, fits, model)
 
     def force(self, wanted: Recipe) -> Any:
         """A value of the training.
@@ -309,11 +317,7 @@ class Leaf:
 
     def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe:
         """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
-        training, task = self._training, self._training.session.task
-        return values.fit(
-            training.settings.trainer.in_round(turn), task.model, start, task.dataset, (training.shards, self._index),
-            training.world.streams.stream("fit", training.name, self.name, turn), offset,
-        )  # fmt: skip
+        return values.fit(self._training.cohort(start, turn), self._index, self.name, turn, offset)
 
     def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from netfl.learning import values
 from netfl.learning.aggregators import Aggregator
 from netfl.learning.select import Selector
 from netfl.store import Recipe
@@ -170,8 +169,8 @@ class Hub:
         if len(contributions) < self._aggregation.aggregator.least_updates:
             contributions, cohort.accepted = {}, {}
         self._withdraw()
-        for member, (_, encoded) in cohort.arrivals.items():
-            self._uplink.settle(member, encoded, accepted=member in cohort.accepted)
+        for member, (_, sent) in cohort.arrivals.items():
+            self._uplink.settle(member, sent, accepted=member in cohort.accepted)
         for member in cohort.accepted:
             self._known.accepted(member, cohort.arrivals[member][0] - start_s, cohort.updates.get(member))
         if contributions:
@@ -245,16 +244,16 @@ class Hub:
                 cohort.failed += not cohort.closed
 
     def _upload(self, cohort: _Cohort, member: str, update: Recipe, number: int) -> Process:
-        encoded, upload_bytes = self._uplink.encode(member, update, number)
+        sent, upload_bytes = self._uplink.encode(member, update, number)
         if self._secure is not None:
             upload_bytes = self._secure.payload_bytes(self._training.session.task.num_parameters, len(cohort.asked))
         upload_bytes += 0 if self._controls is None else self._controls.payload_bytes
         upload = self._send(cohort, member, member, self.device, "update", upload_bytes, number)
         yield upload
         if upload.delivered and not cohort.closed:
-            cohort.arrivals[member] = (self._world.now, encoded)
+            cohort.arrivals[member] = (self._world.now, sent)
             return
-        self._uplink.settle(member, encoded, accepted=False)
+        self._uplink.settle(member, sent, accepted=False)
         if upload.transfer.outcome == "failed":
             cohort.failed += not cohort.closed
 
@@ -264,7 +263,7 @@ class Hub:
 
     def _contributions(self, cohort: _Cohort) -> dict[str, Recipe]:
         """What the hub aggregates, by member in the order of names."""
-        found = {member: values.decoded(encoded) for member, encoded in cohort.accepted.items()}
+        found = {member: self._uplink.decoded(sent) for member, sent in cohort.accepted.items()}
         if self._uploads is not None:
             for member, decoded in list(found.items()):
                 found[member] = self._uploads.accepted(member, cohort.updates[member], decoded, self.model)

@@ -62,7 +62,7 @@ class ServedModel:
             model = trainer.model(task.model, task.dataset, task.facts, first, stream)
         else:
             start = values.initial_model(task.model, task.dataset, first)
-            model = values.total(start, values.fit(trainer, task.model, start, task.dataset, None, stream))
+            model = values.total(start, values.fit(values.cohort(trainer, task.model, start, task.dataset, stream)))
         feed = ModelFeed(self.session.world.env, self.settings.server)
         feed.publish(0, model)
         return feed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from netfl.compute import PROFILES
-from netfl.network.topology import Hop as Crossed
+from netfl.network.routes import Hop as Crossed
 from netfl.network.topology import Link
 from netfl.placement import Hop, Path, Tier
 from netfl.workloads.session import Session

@@ -94,7 +94,7 @@ class Centralised:
         for epoch in range(1, self.epochs + 1):
             yield from _until(world, self.server, world.compute(self.server, work, workload=name, label=f"epoch {epoch}"), name)
             stream = world.streams.stream("fit", name, epoch)
-            model = values.total(model, values.fit(self.trainer, task.model, model, task.dataset, None, stream))
+            model = values.total(model, values.fit(values.cohort(self.trainer, task.model, model, task.dataset, stream)))
             session.feeds[name].publish(epoch, model)
             _record(session, name, epoch, start_s, 1)
             start_s = world.now
@@ -159,8 +159,8 @@ class Standalone:
                 )
                 done.append(world.env.process(_until(world, client, computing, name)))
                 stream = world.streams.stream("fit", name, client, epoch)
-                fitted = values.fit(self.trainer, task.model, models[index], task.dataset, (shards, index), stream)
-                models[index] = values.total(models[index], fitted)
+                cohort = values.cohort(self.trainer, task.model, models[index], task.dataset, stream, shards)
+                models[index] = values.total(models[index], values.fit(cohort, index))
             yield world.env.all_of(done)
             _record(session, name, epoch, start_s, len(clients))
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:

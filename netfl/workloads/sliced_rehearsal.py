@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netfl.network.topology import Hop, Link, Route, Topology
+from netfl.network.routes import Hop, Route
+from netfl.network.topology import Link, Topology
 from netfl.network.transport import Fluid
 from netfl.workloads.sliced_batches import Batches, Plan
 from netfl.world import World

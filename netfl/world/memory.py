@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 __all__ = ["collecting_seldom"]
 
-_OBJECTS = 100_000
+_OBJECTS = 500_000
 
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
-    """While this lasts, look for cycles of garbage after every 100,000 new objects, and never among those that are there now.
+    """While this lasts, look for cycles of garbage after every 500,000 new objects, and never among those that are there now.
 
     A simulation makes very many small objects that live on and hardly any cycles, and Python's collector would go through all of
     them again and again; what no cycle holds is freed at once as always. A collector that is switched off stays so.

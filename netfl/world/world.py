@@ -17,8 +17,9 @@ from netfl.compute import DeviceProfile, Job, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
 from netfl.network.outages import Timeline
+from netfl.network.routes import Hop, Route
 from netfl.network.timelines import Timelines
-from netfl.network.topology import Hop, Link, Route, Topology
+from netfl.network.topology import Link, Topology
 from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
 from netfl.trace import Computation, DeviceLoad, DeviceUse, LinkLoad, LinkUse, Outage, RunEnd, Trace, Wait
@@ -30,6 +31,8 @@ __all__ = ["Computing", "Sending", "World"]
 
 class Sending(simpy.Event):
     """A `send` under way; succeeds with itself when the transfer has ended, whichever way."""
+
+    __slots__ = ("message", "number", "transfer")
 
     transfer: Sent
 
@@ -110,8 +113,7 @@ class World:
         # Bytes sent, delivered, wasted and in flight: of link and direction, with the seconds for which they kept the sender's radio on, and of
         # routes, where bytes and the links' rates say that; by workload and kind of message.
         self._carried: defaultdict[tuple[str, bool, str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0.0])
-        self._carried_on: dict[tuple[Route, str, str], list[int]] = {}
-        self._described: dict[Route, str] = {}
+        self._carried_on: defaultdict[tuple[str, str], dict[Route, list[int]]] = defaultdict(dict)
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
         self._bytes_down: defaultdict[str, int] = defaultdict(int)
         self._storage_bytes: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -241,7 +243,7 @@ class World:
         """
         self._sent += 1
         route = self.topology.route(source, destination)
-        carried = self._carried_on.setdefault((route, message.workload, message.kind), [0, 0, 0, 0])
+        carried = self._carried_on[message.workload, message.kind].setdefault(route, [0, 0, 0, 0])
         _add(carried, (sent_bytes, sent_bytes, 0, 0) if delivered else (sent_bytes, 0, 0, sent_bytes))
         self._bytes_up[source] += sent_bytes
         self._bytes_down[destination] += sent_bytes if delivered else 0
@@ -253,7 +255,7 @@ class World:
         self.trace.append(
             TransferRow(
                 transfer=self._sent, workload=message.workload, kind=message.kind, label=message.label, source=source,
-                destination=destination, route=">".join(route.devices), payload_bytes=message.payload_bytes, start_s=start_s,
+                destination=destination, route=route.text, payload_bytes=message.payload_bytes, start_s=start_s,
                 end_s=self.now, outcome="delivered" if delivered else "in_flight", attempts=1, sent_bytes=sent_bytes, wasted_bytes=0,
                 latency_s=latency_s, stalled_s=0.0,
             )
@@ -338,9 +340,10 @@ class World:
             # These are added up by route, and by link only at the end.
             in_flight = transfer.in_flight_bytes if transfer.outcome == "in_flight" else 0
             sent = delivered + wasted + in_flight
-            carried = self._carried_on.get((route, workload, kind))
+            on_routes = self._carried_on[workload, kind]
+            carried = on_routes.get(route)
             if carried is None:
-                carried = self._carried_on[route, workload, kind] = [0, 0, 0, 0]
+                carried = on_routes[route] = [0, 0, 0, 0]
             carried[0] += sent
             carried[1] += delivered
             carried[2] += wasted
@@ -351,14 +354,11 @@ class World:
                 _add(self._carried[hop.link.name, hop.forward, workload, kind], moved)
         self._bytes_up[route.source] += sent
         self._bytes_down[route.destination] += delivered
-        described = self._described.get(route)
-        if described is None:
-            described = self._described[route] = ">".join(route.devices)
         # The fields of a `TransferRow`, in their order.
         self.trace.append_values(
             TransferRow,
             (
-                sending.number, workload, kind, message.label, route.source, route.destination, described,
+                sending.number, workload, kind, message.label, route.source, route.destination, route.text,
                 message.payload_bytes, transfer.start_s, transfer.end_s, transfer.outcome,
                 transfer.attempts, sent, wasted, transfer.latency_s, transfer.stalled_s,
             ),
@@ -385,18 +385,23 @@ class World:
     def _record_links(self) -> dict[str, list[float]]:
         """Write the use of every link; joules per device spent sending and receiving."""
         # A route's hops are the topology's own, one object each: what they carried is added up by these.
-        books: defaultdict[tuple[str, str], dict[Hop, list[Any]]] = defaultdict(dict)
-        for (route, workload, kind), (sent, delivered, wasted, in_flight) in self._carried_on.items():
-            on_hop = books[workload, kind]
-            for hop in route.hops:
-                book = on_hop.get(hop)
-                if book is None:
-                    on_hop[hop] = book = self._carried.pop((hop.link.name, hop.forward, workload, kind), None) or [0, 0, 0, 0, 0.0]
-                book[0] += sent
-                book[1] += delivered
-                book[2] += wasted
-                book[3] += in_flight
-                book[4] += hop.air_s(sent)
+        books: dict[tuple[str, str], dict[Hop, list[Any]]] = {}
+        before = self._carried
+        for (workload, kind), on_routes in self._carried_on.items():
+            on_hop = books[workload, kind] = {}
+            for route, (sent, delivered, wasted, in_flight) in on_routes.items():
+                for hop in route.hops:
+                    book = on_hop.get(hop)
+                    if book is None and before:
+                        book = on_hop[hop] = before.pop((hop.link.name, hop.forward, workload, kind), [0, 0, 0, 0, 0.0])
+                    if book is None:
+                        on_hop[hop] = [sent, delivered, wasted, in_flight, hop.air_s(sent)]
+                    else:
+                        book[0] += sent
+                        book[1] += delivered
+                        book[2] += wasted
+                        book[3] += in_flight
+                        book[4] += hop.air_s(sent)
         self._carried_on.clear()
         entries = [
             (hop.link.name, hop.forward, workload, kind, book) for (workload, kind), on_hop in books.items() for hop, book in on_hop.items()
@@ -409,17 +414,12 @@ class World:
         busy_s: dict[tuple[str, str, str], float] = {}
         for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
             link = links[name]
-            transmit_j = receive_j = 0.0
-            if forward:
-                source, destination = link.a, link.b
-            else:
-                source, destination = link.b, link.a
+            source, destination = (link.a, link.b) if forward else (link.b, link.a)
             transmit_w, receive_w = _radio_powers(link, forward)
+            transmit_j, receive_j = transmit_w * air_s, receive_w * air_s
             if transmit_w:
-                transmit_j = transmit_w * air_s
                 spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
             if receive_w:
-                receive_j = receive_w * air_s
                 spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
             # The fields of a `LinkUse`, in their order.
             rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))

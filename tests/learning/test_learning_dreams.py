@@ -142,7 +142,7 @@ def test_no_sample_reaches_the_student_but_through_metadata_and_the_teacher() ->
     """Followed in the recipes: nothing else that led to the student has seen the dataset."""
     _, (dreamt, real) = students(Dreams(), Real())
     vector, inputs = dreamt.inputs
-    assert made_of(vector, "") == {"total", "initial_model", "fit", "dataset"}
+    assert made_of(vector, "") == {"total", "initial_model", "fit", "cohort", "dataset"}
     assert inputs.function.name == "dreams"
     teacher, found = inputs.inputs
     assert teacher == vector
@@ -162,7 +162,7 @@ def test_metadata_is_much_smaller_than_the_data_and_dreams_match() -> None:
     data = values.dataset(Digits(), STREAMS.stream("data"))
     teacher = Mlp(hidden=(16,))
     first = values.initial_model(teacher, data, STREAMS.stream("initial"))
-    fitted = values.fit(Sgd(learning_rate=0.1, epochs=5), teacher, first, data, None, STREAMS.stream("fit"))
+    fitted = values.fit(values.cohort(Sgd(learning_rate=0.1, epochs=5), teacher, first, data, STREAMS.stream("fit")))
     vector = values.total(first, fitted)
     found = dreams.metadata(Observation(), teacher, vector, data, STREAMS.stream("metadata"))
     store = Store()

@@ -7,7 +7,8 @@ import pytest
 import simpy
 
 from netfl.network.fabric import Fabric
-from netfl.network.topology import Hop, Link, Route, Site, Topology
+from netfl.network.routes import Hop, Route
+from netfl.network.topology import Link, Site, Topology
 
 FILES = sorted((Path(__file__).parent / "network").glob("*.json"))
 

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netfl.codecs import Pipeline, Quantize
-from netfl.learning import values
-from netfl.randomness import Streams
 from netfl.store import Function, Recipe, Store, recipe
 
 
@@ -151,34 +148,3 @@ def test_named_arrays_count_against_the_limit() -> None:
     for value in (1, 2, 3, 1):
         store.force(block(value))
     assert block.batches == [1, 1, 1, 1]
-
-
-def test_a_shortened_recipe_keeps_its_key_and_its_arguments_and_takes_the_shorter_way() -> None:
-    start = Function("start", 1, lambda calls: [value for (value,) in calls])
-    there = Function("there", 1, lambda calls: [value + 1 for (value,) in calls])
-    back = Function("back", 1, lambda calls: [value - 1 for (value,) in calls])
-    stay = Function("back", 1, lambda calls: [value for (value,) in calls])
-    first = recipe(start, 7)
-    last = recipe(back, recipe(there, first))
-    short = recipe(back, recipe(there, first)).shorten(stay, (first,))
-    assert short == last
-    assert short.arguments == last.arguments
-    for wanted, ways in ((last, {"start": 1, "there": 1, "back": 1}), (short, {"start": 1, "back": 1})):
-        store = Store()
-        assert store.force(wanted) == 7
-        assert store.computed == ways
-
-
-def test_raw_float32_is_decoded_without_making_bytes() -> None:
-    vector = np.array([0.0, -0.0, 1e-45, np.inf, np.nan], np.float32)
-    given = recipe(Function("vector", 1, lambda calls: [vector for _ in calls]))
-    stream = Streams(seed=1).stream("uplink")
-    encoded = values.encode(Pipeline(()), given, None, stream)
-    decoded, store = values.decoded(encoded), Store()
-    assert store.force(decoded).tobytes() == vector.tobytes() == store.force(encoded).decoded.tobytes()
-    assert decoded.arguments == (encoded,)
-    finite = recipe(Function("finite", 1, lambda calls: [vector[:3] for _ in calls]))
-    for stages, carried in (((Quantize(bits=8),), None), ((), finite)):
-        store = Store()
-        store.force(values.decoded(values.encode(Pipeline(stages), finite, carried, stream)))
-        assert store.computed["encode"] == 1

@@ -48,7 +48,7 @@ def test_the_dry_run_of_a_study_says_what_each_point_would_do_and_why(tmp_path: 
     lines = forecasts(scenario, tmp_path / "s", workloads__training__trainer__learning_rate=[0.1, 0.3])
     assert lines[0] == "finished"
     assert lines[1].startswith("run — the first value that is missing: losses; against ")
-    assert lines[1].endswith(": fit: trainer.learning_rate is 0.3, was 0.1")
+    assert lines[1].endswith(": cohort: trainer.learning_rate is 0.3, was 0.1")
     lines = forecasts(scenario, tmp_path / "s", workloads__training__rounds=[3, 5])
     assert lines[1].startswith("replay to round 3 of 5, then run — the first value that is missing: losses no. 4; ")
     assert lines[1].endswith(" ends before it")
@@ -80,7 +80,7 @@ def test_a_run_says_what_it_computed(tmp_path: Path) -> None:
     assert first.first_missing == "dataset_facts"
     assert (second.computed, second.first_missing, second.why) == ({}, "", ())
     assert third.first_missing == "losses"
-    assert third.why[0].endswith("fit: trainer.batch_size is 8, was 16")
+    assert third.why[0].endswith("cohort: trainer.batch_size is 8, was 16")
 
 
 def test_the_cache_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from netfl.learning.values import TrainingLoss
 from netfl.scenario import load
 from netfl.store import FactForm, Function, Recipe, Store, recipe
 from netfl.workloads.selective import FLAG_BYTES, Selective, Uploads
+from netfl.workloads.uplink import Uplink
 from tests.workloads.small import small, training_only
 
 Scripted = Callable[[Mapping[str, Sequence[float]]], None]
@@ -36,7 +37,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     def scripted(losses: Mapping[str, Sequence[float]]) -> None:
         def loss_of(update: Recipe) -> Recipe:
-            *_, client, number = update.arguments[5].name
+            client, number = update.arguments[2:4]
             return recipe(_SCRIPTED, float(losses[client][number - 1] if client in losses else 1 / number))
 
         monkeypatch.setattr(values, "training_loss", loss_of)
@@ -45,24 +46,23 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
 
 class Made:
-    """The recipes that a run made: what clients trained and encoded, and what the server aggregated, by round."""
+    """The recipes that a run made: what clients trained and sent, and what the server aggregated, by round."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fits: dict[tuple[str, int], tuple[Recipe, Recipe]] = {}
-        self.encoded: dict[tuple[str, int], tuple[Recipe, Recipe | None, Recipe]] = {}
+        self.sent: dict[tuple[str, int], tuple[Recipe, Recipe | None, Recipe]] = {}
         self.aggregates: list[tuple[Recipe, list[Recipe], Recipe]] = []
         self._store = Store()
-        fit, encode, aggregate = values.fit, values.encode, values.aggregate
+        fit, encode, aggregate = values.fit, Uplink.encode, values.aggregate
 
-        def recorded_fit(trainer: Any, model: Any, start: Recipe, data: Recipe, shard: Any, stream: Any, *offset: Any) -> Recipe:
-            found = fit(trainer, model, start, data, shard, stream, *offset)
-            self.fits[stream.name[-2:]] = (start, found)
+        def recorded_fit(cohort: Recipe, shard: int, client: str, turn: int, *offset: Any) -> Recipe:
+            found = fit(cohort, shard, client, turn, *offset)
+            self.fits[client, turn] = (cohort.arguments[2], found)
             return found
 
-        def recorded_encode(pipeline: Any, given: Recipe, carried: Recipe | None, stream: Any, *settings: Any) -> Recipe:
-            found = encode(pipeline, given, carried, stream, *settings)
-            if stream.name[0] == "uplink":
-                self.encoded[stream.name[-2:]] = (given, carried, found)
+        def recorded_encode(uplink: Uplink, sender: str, update: Recipe, turn: int) -> tuple[Recipe, int]:
+            found = encode(uplink, sender, update, turn)
+            self.sent[sender, turn] = (update, uplink._residuals.get(sender), found[0])
             return found
 
         def recorded_aggregate(aggregator: Any, model: Recipe, before: Any, updates: list[Recipe], *others: Any) -> Recipe:
@@ -71,7 +71,7 @@ class Made:
             return found
 
         monkeypatch.setattr(values, "fit", recorded_fit)
-        monkeypatch.setattr(values, "encode", recorded_encode)
+        monkeypatch.setattr(Uplink, "encode", recorded_encode)
         monkeypatch.setattr(values, "aggregate", recorded_aggregate)
 
     def value(self, wanted: Recipe) -> np.ndarray:
@@ -183,7 +183,7 @@ def test_gated_downloads(tmp_path: Path, script: Scripted, made: Made) -> None:
     assert close(made.value(made.fits["node-1", 2][0]), w1)
     assert close(made.value(made.fits["node-1", 3][0]), w1 + first)
     assert close(made.value(made.fits["node-1", 4][0]), w1 + first + second)
-    assert close(made.value(made.encoded["node-1", 4][0]), first + second + third)
+    assert close(made.value(made.sent["node-1", 4][2]), first + second + third)
     # The server replaces its model of node 1 by w1 + all that.
     assert close(made.model(4), ((w1 + first + second + third) + (w3 + made.trained("node-2", 4))) / 2)
     assert close(made.value(made.fits["node-1", 5][0]), made.model(4))
@@ -206,14 +206,14 @@ def test_an_upload_that_is_lost_opens_the_gate() -> None:
 def test_skips_leave_the_residual_as_it_is(script: Scripted, made: Made) -> None:
     script({"node-1": [3, 4, 2]})
     run(two(training__uplink=[{"kind": "topk", "fraction": 0.1}]))
-    assert ("node-1", 2) not in made.encoded
-    given, carried, encoded = made.encoded["node-1", 1]
+    assert ("node-1", 2) not in made.sent
+    given, carried, sent = made.sent["node-1", 1]
     assert carried is None
-    _, carried_later, _ = made.encoded["node-1", 3]
+    _, carried_later, _ = made.sent["node-1", 3]
     assert carried_later is not None
     # All that was not sent in round 1 is added in round 3; what training changed in round 2 is forgotten.
-    assert close(made.value(carried_later), made.value(given) - made.value(values.decoded(encoded)))
-    assert np.count_nonzero(made.value(values.decoded(encoded))) == 121
+    assert close(made.value(carried_later), made.value(given) - made.value(values.decoded(sent)))
+    assert np.count_nonzero(made.value(values.decoded(sent))) == 121
 
 
 def test_a_deadline_together_with_skips(tmp_path: Path, script: Scripted, made: Made) -> None:
