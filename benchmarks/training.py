@@ -270,7 +270,8 @@ class Running:
             told |= new
 
     def end(self) -> None:
-        """Let it go."""
+        """Let it go, and what it leaves behind: Ray's agents work on for a while."""
+        family = descendants(self.process.pid)
         self._signal(signal.SIGCONT)
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -278,6 +279,9 @@ class Running:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
@@ -294,31 +298,33 @@ def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
         training_case.save(path, case.model.kind, [(job.inputs, job.labels) for job in jobs], case.processes)
-        for peer in PEERS:
-            if peers is None:
-                absent[peer.name] = "run with --peers to install it"
-                continue
-            try:
-                running[peer.name] = Running(installed(peer, peers), peer.script, path)
-                times[peer.name] = []
-            except OSError as error:
-                absent[peer.name] = str(error)
-        with_netfl(case, jobs)
-        for _ in range(pairs):
-            with_netfl(case, jobs)
-            times["netfl"].append(timed(lambda: with_netfl(case, jobs), case.rounds))
-            with_plain_loop(module, jobs, orders)
-            times["plain PyTorch loop"].append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
-            for name, peer_running in list(running.items()):
+        try:
+            for peer in PEERS:
+                if peers is None:
+                    absent[peer.name] = "run with --peers to install it"
+                    continue
                 try:
-                    with peer_running.turn():
-                        peer_running.seconds(1)
-                        times[name].append(peer_running.seconds(rounds[name]))
+                    running[peer.name] = Running(installed(peer, peers), peer.script, path)
+                    times[peer.name] = []
                 except OSError as error:
-                    absent[name] = str(error)
-                    del running[name], times[name]
-        for peer_running in running.values():
-            peer_running.end()
+                    absent[peer.name] = str(error)
+            with_netfl(case, jobs)
+            for _ in range(pairs):
+                with_netfl(case, jobs)
+                times["netfl"].append(timed(lambda: with_netfl(case, jobs), case.rounds))
+                with_plain_loop(module, jobs, orders)
+                times["plain PyTorch loop"].append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
+                for name, peer_running in list(running.items()):
+                    try:
+                        with peer_running.turn():
+                            peer_running.seconds(1)
+                            times[name].append(peer_running.seconds(rounds[name]))
+                    except OSError as error:
+                        absent[name] = str(error)
+                        del running[name], times[name]
+        finally:
+            for peer_running in running.values():
+                peer_running.end()
     name = case.name + (f", {case.processes} processes" if case.processes > 1 else "")
     return [*(compared(name, each, times["netfl"], times[each]) for each in times if each != "netfl"), *missing(name, absent)]
 
