@@ -96,8 +96,9 @@ def exits(as_json: bool) -> Iterator[None]:
 
 
 def _leave(code: int, kind: str, error: Exception, as_json: bool) -> NoReturn:
+    message = "; ".join([str(error), *getattr(error, "__notes__", ())])
     if as_json:
-        print_json({"schema_version": 1, "success": False, "error": {"kind": kind, "message": str(error)}})
+        print_json({"schema_version": 1, "success": False, "error": {"kind": kind, "message": message}})
     else:
-        click.echo(str(error), err=True)
+        click.echo(message, err=True)
     sys.exit(code)
