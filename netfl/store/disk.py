@@ -36,6 +36,7 @@ _VERSION = 1
 _FILE = re.compile("[0-9a-f]{64}")
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR)
 _MOST_SET_ASIDE = 3
+_SAID = (sqlite3.Error, UnicodeDecodeError)  # the latter where what SQLite says quotes a damaged name
 _STRAY_S = 3600.0
 _BUSY_S = 60.0
 _RETRY_S = 0.02
@@ -249,7 +250,7 @@ class Disk:
         """Work on the index; if that turns out to be damaged, on a new one."""
         try:
             return work(self._index)
-        except sqlite3.Error as error:
+        except _SAID as error:
             if not _is_damage(error):
                 raise
             with suppress(sqlite3.Error):
@@ -273,10 +274,10 @@ class Disk:
                     index, version = _open_index(path)
                     opened = _identity(path)
                     break
-                except sqlite3.Error as error:
+                except _SAID as error:
                     if not _is_damage(error) or attempt == _MOST_SET_ASIDE:
                         raise
-                    found = error
+                    found: Exception = error
             self._set_aside(damaged, found)
         if version != _VERSION:
             index.close()
@@ -286,7 +287,7 @@ class Disk:
             )
         return index, opened
 
-    def _set_aside(self, damaged: object, error: sqlite3.Error) -> None:
+    def _set_aside(self, damaged: object, error: Exception) -> None:
         """Rename a damaged index, in place of one that was damaged earlier; nothing if another process has done so."""
         path = self.folder / "store.db"
         with _locked(self.folder, alone=True):
@@ -393,7 +394,7 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
                 index.commit()
                 version = _VERSION if is_new else version
             return index, version
-        except sqlite3.Error as error:
+        except _SAID as error:
             index.close()
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
                 raise
@@ -440,20 +441,20 @@ def _identity(path: Path) -> object:
     return found.st_dev, found.st_ino
 
 
-def _code(error: sqlite3.Error) -> int | None:
+def _code(error: Exception) -> int | None:
     """The primary code of what SQLite says; None for what Python says, as of text that is no UTF-8."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Whether an index is to blame. Queries are always the same: one that SQLite does not understand has met other tables than ours."""
     code = _code(error)
-    return code in _DAMAGE or (code is None and isinstance(error, sqlite3.OperationalError))
+    return code in _DAMAGE or (code is None and isinstance(error, sqlite3.OperationalError | UnicodeDecodeError))
 
 
 def _what_to_do(error: Exception) -> str:
-    return "make room" if isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_FULL else "delete it"
+    return "make room" if _code(error) == sqlite3.SQLITE_FULL else "delete it"
 
 
 def _checksum(key: bytes, text: bytes) -> bytes:

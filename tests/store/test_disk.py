@@ -120,7 +120,9 @@ def full_of_facts(folder: Path) -> bytes:
     return (folder / "store.db").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["no database", "truncated", "half a page", "a page of zeros", "all pages but the first", "schema"])
+@pytest.mark.parametrize(
+    "damage", ["no database", "truncated", "half a page", "a page of zeros", "all pages but the first", "schema", "no UTF-8"]
+)
 def test_a_damaged_index_is_set_aside_and_what_it_held_computed_again(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,6 +134,7 @@ def test_a_damaged_index_is_set_aside_and_what_it_held_computed_again(
         "a page of zeros": data[:4096] + bytes(4096) + data[8192:],
         "all pages but the first": data[:4096] + b"\xa5" * (len(data) - 4096),
         "schema": data.replace(b"TABLE facts", b"TABLE fakts").replace(b"tablefacts", b"tablefakts"),
+        "no UTF-8": data.replace(b"CREATE TABLE facts", b"CREATE \x89TABL facts"),  # which SQLite quotes in what it says
     }[damage]
     (tmp_path / "store.db").write_bytes(damaged)
     (tmp_path / "store.db.damaged").write_bytes(b"an older one")
