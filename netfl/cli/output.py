@@ -72,6 +72,8 @@ def exits(as_json: bool) -> Iterator[None]:
     from netfl.studies import InterruptedRunError
 
     logging.lastResort = None
+    notes = _Notes()
+    logging.getLogger("netfl.store").addHandler(notes)
     try:
         yield
     except InterruptedRunError as error:
@@ -93,11 +95,28 @@ def exits(as_json: bool) -> Iterator[None]:
         raise
     except OSError as error:
         _leave(EXIT_FAILED, "file", RuntimeError(f"{error.filename or 'file'}: {error.strerror}"), as_json)
+    finally:
+        logging.getLogger("netfl.store").removeHandler(notes)
+
+
+class _Notes(logging.Handler):
+    """Says on stderr, once each, what the store warns of: it is open before a run's log is, and closed after it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._said:
+            self._said.add(message)
+            click.echo(message, err=True)
 
 
 def _leave(code: int, kind: str, error: Exception, as_json: bool) -> NoReturn:
+    message = "; ".join([str(error), *getattr(error, "__notes__", ())])
     if as_json:
-        print_json({"schema_version": 1, "success": False, "error": {"kind": kind, "message": str(error)}})
+        print_json({"schema_version": 1, "success": False, "error": {"kind": kind, "message": message}})
     else:
-        click.echo(str(error), err=True)
+        click.echo(message, err=True)
     sys.exit(code)

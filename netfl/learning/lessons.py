@@ -150,10 +150,7 @@ class Distilled:
             start: draws the student's first parameters.
             stream: of all else that is drawn.
         """
-        teacher = identified(self.teacher)
-        first = values.initial_model(teacher, data, stream.child("teacher"))
-        learnt = values.fit(values.cohort(self.teacher_trainer, teacher, first, data, stream.child("teacher", "fit")))
-        vector = values.total(first, learnt)
+        teacher, vector = self.teaching(data, stream)
         inputs = self.lessons.inputs(teacher, vector, data, facts, stream)
         return taught(
             self.trainer,
@@ -167,6 +164,13 @@ class Distilled:
             start,
             stream.child("fit"),
         )
+
+    def teaching(self, data: Recipe, stream: Stream) -> tuple[Model, Recipe]:
+        """The teacher, and the recipe of its parameters (P,); arguments as `model`."""
+        teacher = identified(self.teacher)
+        first = values.initial_model(teacher, data, stream.child("teacher"))
+        learnt = values.fit(values.cohort(self.teacher_trainer, teacher, first, data, stream.child("teacher", "fit")))
+        return teacher, values.total(first, learnt)
 
     def problem(self, student: Model, data: Recipe, store: Store) -> tuple[str, str] | None:
         """What is wrong with the teacher or the student for a dataset: (setting, message)."""

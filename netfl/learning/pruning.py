@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ import annotated_types
 import numpy as np
 import numpy.typing as npt
 
+from netfl.errors import RunError
 from netfl.learning.models import MODELS, Model, identified, initial, load_vector, to_vector
 from netfl.learning.trainer import TRAINERS, FitJob, Trainer, fit
 from netfl.parts import Family
@@ -75,13 +77,23 @@ class Pruned:
         return self._pruned(self.model.build(sample_shape, num_classes), sample_shape)
 
     def start(self, data: Dataset, stream: Stream) -> npt.NDArray[np.float32]:
-        """The first vector (P,): what is left of the full model, drawn from the stream and trained on samples drawn from it."""
+        """The first vector (P,): what is left of the full model, drawn from the stream and trained on samples drawn from it.
+
+        Raises:
+            RunError: that training has diverged.
+        """
         vector = initial(self.model, data.sample_shape, data.num_classes, stream)
         if self.pretraining is not None:
             count = min(self.pretraining_samples, len(data.train_labels))
             rows = np.sort(stream.child("samples").generator().choice(len(data.train_labels), size=count, replace=False))
             job = FitJob(vector, data.train_inputs[rows], data.train_labels[rows], stream.child("pretraining"))
-            vector = fit(self.pretraining, self.model, data.sample_shape, data.num_classes, [job])[0].model
+            trained = fit(self.pretraining, self.model, data.sample_shape, data.num_classes, [job])[0]
+            if not math.isfinite(trained.mean_loss):
+                raise RunError(
+                    f"the model's pretraining ended with the loss {trained.mean_loss}: it has diverged; "
+                    f"lower `model.pretraining.learning_rate`, or set `model.pretraining.clip_norm`"
+                )
+            vector = trained.model
         module = self.model.build(data.sample_shape, data.num_classes).float()
         load_vector(module, vector)
         return to_vector(self._pruned(module, data.sample_shape))

@@ -1,9 +1,11 @@
 """Values on disk: facts in one SQLite file for ever, arrays in safetensors files under a size limit.
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
-process first opens it; what does not agree is dropped and computed again. Several processes may share a folder: SQLite
-serialises the index, and array files are written whole under a temporary name and then renamed. Nothing waits for the medium: a
-process that is killed loses nothing that was put, and a machine that loses power may leave an index that is refused as damaged.
+process first opens it; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as
+`store.db.damaged`, and a new one begun. Several processes may share a folder: SQLite serialises the index, and array files are written
+whole under a temporary name and then renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a
+process that has the old one open goes on with it, and SQLite, which sees that its file has moved, leaves the new one's files alone.
+Nothing waits for the medium: a process that is killed loses nothing that was put, and a machine that loses power may leave a damaged index.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import json
 import logging
 import os
 import platform
+import re
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,8 +31,12 @@ from netfl.errors import NetflError
 
 __all__ = ["Disk", "default_folder", "platform_mark"]
 
-_LOG = logging.getLogger("netfl")
+_LOG = logging.getLogger("netfl.store")
 _VERSION = 1
+_FILE = re.compile("[0-9a-f]{64}")
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR)
+_MOST_SET_ASIDE = 3
+_SAID = (sqlite3.Error, UnicodeDecodeError)  # the latter where what SQLite says quotes a damaged name
 _STRAY_S = 3600.0
 _BUSY_S = 60.0
 _RETRY_S = 0.02
@@ -38,6 +46,7 @@ CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, file TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS files (file TEXT PRIMARY KEY, num_bytes INTEGER NOT NULL, used_s REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS arrays_by_file ON arrays (file);
 """
+_Found = TypeVar("_Found")
 
 
 def default_folder() -> Path:
@@ -69,7 +78,7 @@ class Disk:
         limit_bytes: how much the array files may take; the least recently used go first.
 
     Raises:
-        NetflError: the folder cannot be used: another version's, damaged, or not writable; the message says what to do.
+        NetflError: the folder cannot be used: another version's, or not writable; the message says what to do.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = 10 * 1024**3) -> None:
@@ -81,40 +90,43 @@ class Disk:
         self._writes = True
         try:
             (folder / "arrays").mkdir(parents=True, exist_ok=True)
-            self._index, version = _open_index(folder / "store.db")
+            self._index, self._identity = self._open()
         except (OSError, sqlite3.Error) as error:
-            raise NetflError(f"the store '{folder}' cannot be used: {error}; delete it, or name another by NETFL_STORE") from None
-        if version not in (0, _VERSION):
             raise NetflError(
-                f"the store '{folder}' is of version {version}, this netfl writes version {_VERSION}; delete it, or name another by NETFL_STORE"
-            )
+                f"the store '{folder}' cannot be used: {error}; {_what_to_do(error)}, or name another by NETFL_STORE"
+            ) from None
 
     def fact(self, key: bytes) -> Any:
         """The fact of a key, or None."""
         key = self._own(key)
-        row = self._row("SELECT value, checksum FROM facts WHERE key = ?", key)
+        row = self._row("SELECT CAST(value AS BLOB), checksum FROM facts WHERE key = ?", key)
         if row is None:
             return None
-        if _checksum(key, row[0]) != row[1]:
-            self._index.execute("DELETE FROM facts WHERE key = ?", (key,))
-            self._index.commit()
+        if _checksum(key, row[0] or b"") != row[1]:
+            self._drop("DELETE FROM facts WHERE key = ?", key)
             return None
         return json.loads(row[0])
 
     def arrays(self, key: bytes) -> dict[str, np.ndarray] | None:
         """The named arrays of a key, or None."""
-        row = self._row("SELECT file FROM arrays WHERE key = ?", self._own(key))
-        if row is None or not self._check(row[0]):
+        row = self._row("SELECT CAST(file AS BLOB) FROM arrays WHERE key = ?", self._own(key))
+        if row is None:
+            return None
+        name = (row[0] or b"").decode("ascii", "replace")
+        if not _FILE.fullmatch(name):
+            self._drop("DELETE FROM arrays WHERE key = ?", self._own(key))
+            return None
+        if not self._check(name):
             return None
         from safetensors import safe_open
 
         prefix = self._own(key).hex() + "/"
         try:
-            with safe_open(self._path(row[0]), framework="numpy") as file:
-                found = {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            with safe_open(self._path(name), framework="numpy") as file:
+                found = {each.removeprefix(prefix): file.get_tensor(each) for each in file.keys() if each.startswith(prefix)}  # noqa: SIM118
         except FileNotFoundError:  # another process made room
             return None
-        self._used.add(row[0])
+        self._used.add(name)
         return found or None
 
     def put(self, facts: Sequence[tuple[bytes, Any]], arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
@@ -125,25 +137,31 @@ class Disk:
             rows = []
             for key, value in facts:
                 own, text = self._own(key), json.dumps(value)
-                rows.append((own, text, _checksum(own, text)))
+                rows.append((own, text, _checksum(own, text.encode())))
             file, num_bytes = self._write(arrays) if arrays else ("", 0)
-            with self._index:
-                self._index.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
-                if file:
-                    self._index.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (file, num_bytes, time.time()))
-                    self._index.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?)", [(self._own(key), file) for key, _ in arrays])
+
+            def insert(index: sqlite3.Connection) -> None:
+                with index:
+                    index.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+                    if file:
+                        index.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (file, num_bytes, time.time()))
+                        index.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?)", [(self._own(key), file) for key, _ in arrays])
+
+            self._do(insert)
         except (OSError, sqlite3.Error) as error:
-            self._writes = False
-            _LOG.warning("the store '%s' cannot be written any more (%s): this run keeps no further values", self.folder, error)
+            self._stop_writing(error)
 
     def usage(self) -> dict[str, Any]:
         """What the folder holds: `facts`, `values` with arrays, `files` and `bytes` of these, `oldest_s` and `newest_s` use (seconds since
         1970; None without files), and `limit_bytes`.
+
+        Raises:
+            NetflError: the index cannot be read.
         """
-        facts, values = (self._index.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("facts", "arrays"))
-        files, num_bytes, oldest_s, newest_s = self._index.execute(
+        facts, values = (self._row(f"SELECT count(*) FROM {table}")[0] for table in ("facts", "arrays"))
+        files, num_bytes, oldest_s, newest_s = self._row(
             "SELECT count(*), coalesce(sum(num_bytes), 0), min(used_s), max(used_s) FROM files"
-        ).fetchone()
+        )
         return {
             "facts": facts, "values": values, "files": files, "bytes": num_bytes, "oldest_s": oldest_s, "newest_s": newest_s,
             "limit_bytes": self.limit_bytes,
@@ -159,14 +177,18 @@ class Disk:
 
         Returns:
             How many files went, and their bytes.
+
+        Raises:
+            NetflError: the index cannot be read or written.
         """
         before = self.usage()
-        self.limit_bytes, limit = limit_bytes, self.limit_bytes
-        self._make_room()
-        self.limit_bytes = limit
+        try:
+            self._make_room(limit_bytes)
+            known = {row[0] for row in self._do(lambda index: index.execute("SELECT file FROM files").fetchall())}
+        except sqlite3.Error as error:
+            raise NetflError(f"the store '{self.folder}' cannot be tidied: {error}; {_what_to_do(error)}") from None
         after = self.usage()
         strays = strays_bytes = 0
-        known = {row[0] for row in self._index.execute("SELECT file FROM files")}
         for path in sorted((self.folder / "arrays").glob("*/*")):
             try:
                 is_old = time.time() - path.stat().st_mtime > _STRAY_S
@@ -179,25 +201,108 @@ class Disk:
         return before["files"] - after["files"] + strays, before["bytes"] - after["bytes"] + strays_bytes
 
     def close(self) -> None:
-        """Note what was used, and make room."""
+        """Note what was used, and make room; not on a disk that was found full."""
+
+        def note(index: sqlite3.Connection) -> None:
+            with index:
+                index.executemany("UPDATE files SET used_s = ? WHERE file = ?", [(time.time(), file) for file in sorted(self._used)])
+
         try:
-            with self._index:
-                self._index.executemany("UPDATE files SET used_s = ? WHERE file = ?", [(time.time(), file) for file in sorted(self._used)])
-            self._make_room()
-            self._index.close()
+            if self._writes:
+                self._do(note)
+                self._make_room(self.limit_bytes)
         except (OSError, sqlite3.Error) as error:
             _LOG.warning("the store '%s' could not be tidied: %s", self.folder, error)
+        with suppress(sqlite3.Error):
+            self._index.close()
 
-    def _row(self, query: str, key: bytes) -> Any:
-        """The row of a key.
+    def _row(self, query: str, *key: bytes) -> Any:
+        """The row that a query finds.
 
         Raises:
-            NetflError: the index is damaged.
+            NetflError: the index cannot be read.
         """
         try:
-            return self._index.execute(query, (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise NetflError(f"the store '{self.folder}' cannot be read: {error}; delete it, or name another by NETFL_STORE") from None
+            return self._do(lambda index: index.execute(query, key).fetchone())
+        except (OSError, sqlite3.Error) as error:
+            raise NetflError(
+                f"the store '{self.folder}' cannot be read: {error}; {_what_to_do(error)}, or name another by NETFL_STORE"
+            ) from None
+
+    def _drop(self, query: str, key: bytes) -> None:
+        """Forget the row of a key, which is not what was put."""
+
+        def delete(index: sqlite3.Connection) -> None:
+            with index:
+                index.execute(query, (key,))
+
+        try:
+            self._do(delete)
+        except (OSError, sqlite3.Error) as error:
+            self._stop_writing(error)
+
+    def _stop_writing(self, error: Exception) -> None:
+        if self._writes:
+            self._writes = False
+            _LOG.warning("the store '%s' cannot be written any more (%s): this run keeps no further values", self.folder, error)
+
+    def _do(self, work: Callable[[sqlite3.Connection], _Found]) -> _Found:
+        """Work on the index; if that turns out to be damaged, on a new one."""
+        try:
+            return work(self._index)
+        except _SAID as error:
+            if not _is_damage(error):
+                raise
+            with suppress(sqlite3.Error):
+                self._index.close()
+            self._set_aside(self._identity, error)
+        self._index, self._identity = self._open()
+        return work(self._index)
+
+    def _open(self) -> tuple[sqlite3.Connection, object]:
+        """The index, and which file it is; a damaged one is set aside.
+
+        Raises:
+            NetflError: it is another version's.
+            sqlite3.Error: it cannot be opened.
+        """
+        path = self.folder / "store.db"
+        for attempt in range(_MOST_SET_ASIDE + 1):
+            with _locked(self.folder, alone=False):
+                damaged = _identity(path)
+                try:
+                    index, version = _open_index(path)
+                    opened = _identity(path)
+                    break
+                except _SAID as error:
+                    if not _is_damage(error) or attempt == _MOST_SET_ASIDE:
+                        raise
+                    found: Exception = error
+            self._set_aside(damaged, found)
+        if version != _VERSION:
+            index.close()
+            raise NetflError(
+                f"the store '{self.folder}' is of version {version}, this netfl writes version {_VERSION}; "
+                "delete it, or name another by NETFL_STORE"
+            )
+        return index, opened
+
+    def _set_aside(self, damaged: object, error: Exception) -> None:
+        """Rename a damaged index, in place of one that was damaged earlier; nothing if another process has done so."""
+        path = self.folder / "store.db"
+        with _locked(self.folder, alone=True):
+            if damaged is None or _identity(path) != damaged:
+                return
+            for ending in ("-wal", "-shm", ""):
+                aside = Path(f"{path}.damaged{ending}")
+                try:
+                    Path(f"{path}{ending}").replace(aside)
+                except FileNotFoundError:
+                    aside.unlink(missing_ok=True)
+        _LOG.warning(
+            "the index of the store '%s' is damaged (%s): it is now '%s.damaged', and what is needed of it is computed again",
+            self.folder, error, path.name,
+        )  # fmt: skip
 
     def _own(self, key: bytes) -> bytes:
         """A recipe's key on this platform."""
@@ -238,28 +343,37 @@ class Disk:
         if digest == file:
             self._checked.add(file)
             return True
-        self._forget(file)
+        try:
+            self._forget(file)
+        except (OSError, sqlite3.Error) as error:
+            self._stop_writing(error)
         return False
 
     def _forget(self, file: str) -> None:
-        with self._index:
-            self._index.execute("DELETE FROM arrays WHERE file = ?", (file,))
-            self._index.execute("DELETE FROM files WHERE file = ?", (file,))
-        self._path(file).unlink(missing_ok=True)
+        """Drop a file, first of all: that makes the room which SQLite may need to write that it is gone."""
+        if _FILE.fullmatch(file):
+            self._path(file).unlink(missing_ok=True)
 
-    def _make_room(self) -> None:
-        kept_bytes = self._index.execute("SELECT coalesce(sum(num_bytes), 0) FROM files").fetchone()[0]
-        if kept_bytes <= self.limit_bytes:
-            return
-        for file, num_bytes in self._index.execute("SELECT file, num_bytes FROM files ORDER BY used_s, file").fetchall():
+        def delete(index: sqlite3.Connection) -> None:
+            with index:
+                index.execute("DELETE FROM arrays WHERE file = ?", (file,))
+                index.execute("DELETE FROM files WHERE file = ?", (file,))
+
+        self._do(delete)
+
+    def _make_room(self, limit_bytes: int) -> None:
+        query = "SELECT file, CAST(num_bytes AS INTEGER) FROM files ORDER BY used_s, file"
+        files = self._do(lambda index: index.execute(query).fetchall())
+        kept_bytes = sum(num_bytes for _, num_bytes in files)
+        for file, num_bytes in files:
+            if kept_bytes <= limit_bytes:
+                return
             self._forget(file)
             kept_bytes -= num_bytes
-            if kept_bytes <= self.limit_bytes:
-                return
 
 
 def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
-    """The index, made if it does not exist, and its version.
+    """The index, made if it does not exist, and its version; one of another version, or that somebody else made, is left as it is.
 
     SQLite waits for another process in every statement but one: of two that turn a new file to write-ahead logging at once, it refuses one
     without waiting. That one tries again.
@@ -268,18 +382,80 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
     while True:
         index = sqlite3.connect(path, timeout=_BUSY_S)
         try:
-            index.execute("PRAGMA journal_mode=WAL")
-            index.execute("PRAGMA synchronous=OFF")
-            version = index.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                index.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={_VERSION}; COMMIT;")
+            version, is_new = _version_of(index)
+            if version == _VERSION or is_new:
+                index.execute("PRAGMA journal_mode=WAL")
+                index.execute("PRAGMA synchronous=OFF")
+            if is_new:
+                index.execute("BEGIN IMMEDIATE")
+                version, is_new = _version_of(index)  # another process may have made it meanwhile
+                for statement in (*_TABLES.split(";"), f"PRAGMA user_version={_VERSION}") if is_new else ():
+                    index.execute(statement)
+                index.commit()
+                version = _VERSION if is_new else version
             return index, version
-        except sqlite3.Error as error:
+        except _SAID as error:
             index.close()
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
                 raise
             time.sleep(_RETRY_S)
 
 
-def _checksum(key: bytes, text: str) -> bytes:
-    return hashlib.sha256(key + text.encode()).digest()[:8]
+def _version_of(index: sqlite3.Connection) -> tuple[int, bool]:
+    """The version of an index, and whether it is empty and of none.
+
+    Tables are counted first: whoever makes them gives the version with them.
+    """
+    tables: int = index.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version: int = index.execute("PRAGMA user_version").fetchone()[0]
+    return version, not version and not tables
+
+
+@contextmanager
+def _locked(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Keep an index from being set aside while it is opened, and from being opened while it is set aside.
+
+    Where the system or the file system locks no folders, two processes that meet damage at the same instant may set two indexes aside:
+    what the second held is computed again.
+    """
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - a system without POSIX locks
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _identity(path: Path) -> object:
+    """Which file has a name; None for no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _code(error: Exception) -> int | None:
+    """The primary code of what SQLite says; None for what Python says, as of text that is no UTF-8."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an index is to blame. Queries are always the same: one that SQLite does not understand has met other tables than ours."""
+    code = _code(error)
+    return code in _DAMAGE or (code is None and isinstance(error, sqlite3.OperationalError | UnicodeDecodeError))
+
+
+def _what_to_do(error: Exception) -> str:
+    return "make room" if _code(error) == sqlite3.SQLITE_FULL else "delete it"
+
+
+def _checksum(key: bytes, text: bytes) -> bytes:
+    return hashlib.sha256(key + text).digest()[:8]

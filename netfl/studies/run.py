@@ -233,6 +233,8 @@ def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None,
         folder.computed = {"computed": dict(bench.store.computed), "first_missing": _key(bench.store)}
         folder.write_results(found, success=error is None)
     if error is not None:
+        if folder and not isinstance(error, InterruptedRunError):
+            error.add_note(f"the results so far are in '{folder.path}'")
         raise error
     return Run(found, folder.path if folder else None, scenario)
 

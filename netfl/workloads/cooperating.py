@@ -18,6 +18,7 @@ from netfl.placement.profile import VALUE_BYTES
 from netfl.placement.stages import Cluster, Crossing, Share, StagedPlacement, share_s
 from netfl.trace import Request
 from netfl.workloads.cooperation import Answering
+from netfl.workloads.divergence import Trained
 from netfl.workloads.inference import Answers
 from netfl.workloads.session import Session
 from netfl.world import Message
@@ -87,6 +88,7 @@ class Cooperating:
         if self.feed is not None:
             self.feed.is_read = True
         self.version = 0
+        self._unchecked: list[Trained] = []
         self.reply_bytes = dense_bytes(session.task.facts.num_classes)
         self.plans: dict[str, _Plan] = {}
         self.results: dict[tuple[str, tuple[bool, ...]], Answers] = {}
@@ -107,11 +109,14 @@ class Cooperating:
         """The model is there: say who does what.
 
         Raises:
-            RunError: it cannot be shared among these devices.
+            RunError: it cannot be shared among these devices, or its training has diverged.
         """
+        answering = self.answering
+        if self.settings.placement.looks_at_model:
+            self._check()
         for cluster in self.settings.clusters(self.session):
             try:
-                self.plans[cluster.source] = _plan_of(cluster, self.answering.placement(cluster))
+                self.plans[cluster.source] = _plan_of(cluster, answering.placement(cluster))
             except NetflError as error:
                 raise RunError(f"workload '{self.name}': {error}") from error
 
@@ -127,6 +132,7 @@ class Cooperating:
             start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
             stream = streams.stream("pretrain", self.name)
             model = values.total(start, values.fit(values.cohort(settings.pretrained, task.model, start, task.dataset, stream)))
+            self._unchecked.append(Trained("the pretrained model", "pretrained", task.model, model))
         return settings.placement.answering(self.session, self.name, model, Pipeline(settings.activations))
 
     def _prepare(self) -> Process:
@@ -179,15 +185,22 @@ class Cooperating:
         """What the devices answer when what some workers made is there; forced once.
 
         Raises:
-            RunError: what crosses cannot be encoded.
+            RunError: the model's training has diverged, or what crosses cannot be encoded.
         """
         key = (plan.cluster.source, present)
         if key not in self.results:
+            self._check()
             try:
                 self.results[key] = self.answering.answers(plan.cluster, present)
             except CodecError as error:
                 raise RunError(f"workload '{self.name}': the model cannot be served: {error}; has it diverged?") from error
         return self.results[key]
+
+    def _check(self) -> None:
+        """Look once at what was trained before the run."""
+        while self._unchecked:
+            self._unchecked[0].check(self.session.store, self.name, self.session.task.dataset)
+            del self._unchecked[0]
 
     def end(self, request: UnderWay, outcome: str, spent: Spent, correct: bool | None = None) -> None:
         """Write down how a request ended."""

@@ -69,6 +69,11 @@ class Cooperation(Protocol):
         ...
 
     @property
+    def looks_at_model(self) -> bool:
+        """Whether what devices do depends on the trained model's parameters, so that these must be sound before anything is placed."""
+        ...
+
+    @property
     def wait_s(self) -> float | None:
         """Seconds after a request was made in which its answer waits for all workers; None if it cannot do without any."""
         ...

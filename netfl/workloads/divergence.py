@@ -1,17 +1,19 @@
-"""Training that diverges: found at the end of a round, with the client whose loss is not a number."""
+"""Training that diverges: found at the end of a round, with the client whose loss is not a number, or where the model is first used."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from netfl.errors import CodecError, RunError
 from netfl.learning import values
+from netfl.learning.models import Model
 from netfl.store import Recipe, Store
 
-__all__ = ["check_losses", "diverged"]
+__all__ = ["ADVICE", "Trained", "check_losses", "diverged"]
 
 ADVICE = "lower `trainer.learning_rate`, or set `trainer.clip_norm`"
 
@@ -60,6 +62,41 @@ def diverged(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe
         if not np.isfinite(update.values).all():
             return _error(workload, round_, f"the update of client '{client}' has values that are not finite; {symptom}")
     return _error(workload, round_, symptom)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that no round has looked at: trained before the clock starts, or made of another.
+
+    Args:
+        what: which, as an error names it.
+        trainer: the setting that trained it.
+        model: the kind of model.
+        vector: its parameters (P,).
+    """
+
+    what: str
+    trainer: str
+    model: Model
+    vector: Recipe
+
+    def check(self, store: Store, workload: str, data: Recipe) -> None:
+        """End the run if it has lost its way: the loss on the test samples tells, which is a fact and trains nobody a second time.
+
+        Args:
+            store: where values are computed.
+            workload: who uses the model.
+            data: the dataset.
+
+        Raises:
+            RunError: the loss is not a number or infinite.
+        """
+        loss = store.force(values.evaluate(self.model, self.vector, data)).loss
+        if not math.isfinite(loss):
+            raise RunError(
+                f"workload '{workload}': the loss of {self.what} is {loss}: its training has diverged; "
+                f"lower `{self.trainer}.learning_rate`, or set `{self.trainer}.clip_norm`"
+            )
 
 
 def _error(workload: str, round_: int, what: str) -> RunError:

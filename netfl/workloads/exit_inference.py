@@ -25,6 +25,7 @@ __all__ = [
     "ExitServingPlan",
     "exit_plan_of",
     "exit_profile",
+    "have_diverged",
     "infer_with_exits",
     "local_exit",
     "local_plan_of",
@@ -70,6 +71,14 @@ def measured(session: Session, settings: WithExits, planner: EarlyExit, crossing
     vector = vector_with_exits(session, settings)
     said: ExitAnswers = session.store.force(exit_answers(network, vector, session.task.dataset))
     return MeasuredExits(profile=profile, accuracies=said.accuracies, shares=said.shares(planner.threshold or 0.0))
+
+
+def have_diverged(session: Session, settings: WithExits) -> bool:
+    """Whether training has diverged: some exit says nothing of some sample. The model is trained for that, if the store has not got it."""
+    said: ExitAnswers = session.store.force(
+        exit_answers(settings.network(session.task.model), vector_with_exits(session, settings), session.task.dataset)
+    )
+    return not bool(np.isfinite(said.entropies).all())
 
 
 def infer_with_exits(

@@ -34,7 +34,7 @@ from netfl.workloads.arrivals import ARRIVALS, Arrivals
 from netfl.workloads.batching import Batching
 from netfl.workloads.checks import check_pipeline, check_positive, missing_device, serving_problems, shortened, unreachable
 from netfl.workloads.crossing import Crossing, profile_as_sent, reckoned_bytes
-from netfl.workloads.exit_inference import local_exit, measured
+from netfl.workloads.exit_inference import have_diverged, local_exit, measured
 from netfl.workloads.failover import Failover
 from netfl.workloads.inference import profile_of, sent_input_bytes
 from netfl.workloads.serving import Serving
@@ -139,6 +139,10 @@ class Requests:
             problem = self.pretrained.problem(session.task.model, session.task.dataset, session.store)
             if problem is not None:
                 yield ("pretrained", problem[0]), problem[1]
+                return
+            if isinstance(self.pretrained, WithExits) and have_diverged(session, self.pretrained):
+                said = "training has diverged: the model's answers are no numbers; lower `learning_rate`, or set `clip_norm`"
+                yield ("pretrained", "trainer"), said
                 return
         elif self.pretrained is not None:
             unusable = unusable_device(self.pretrained)

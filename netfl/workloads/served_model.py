@@ -12,6 +12,7 @@ from netfl.learning.lessons import Distilled
 from netfl.placement import Placement
 from netfl.placement.exits import ExitPlacement
 from netfl.store import Recipe
+from netfl.workloads.divergence import Trained
 from netfl.workloads.exit_inference import exit_profile, infer_with_exits, vector_with_exits
 from netfl.workloads.inference import Answers, infer, node_bytes, profile_of, served, served_bytes
 from netfl.workloads.session import ModelFeed, Session
@@ -45,6 +46,7 @@ class ServedModel:
             self.profile = exit_profile(self.network, session.task.dataset)
             self.placed = session.store.force(self.profile)
         self.results: dict[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int], Answers] = {}
+        self._unchecked: list[Trained] = []
         self.feed = self.feed_of()
 
     def feed_of(self) -> ModelFeed:
@@ -60,17 +62,25 @@ class ServedModel:
             model = vector_with_exits(self.session, trainer)
         elif isinstance(trainer, Distilled):
             model = trainer.model(task.model, task.dataset, task.facts, first, stream)
+            self._unchecked.append(Trained("the teacher", "pretrained.teacher_trainer", *trainer.teaching(task.dataset, stream)))
+            self._unchecked.append(Trained("the student", "pretrained.trainer", task.model, model))
         else:
             start = values.initial_model(task.model, task.dataset, first)
             model = values.total(start, values.fit(values.cohort(trainer, task.model, start, task.dataset, stream)))
+            self._unchecked.append(Trained("the pretrained model", "pretrained", task.model, model))
         feed = ModelFeed(self.session.world.env, self.settings.server)
         feed.publish(0, model)
         return feed
 
     def message_bytes(self, version: int, nodes: set[int]) -> int:
-        """Length of the message that brings these nodes' parameters of a version."""
+        """Length of the message that brings these nodes' parameters of a version.
+
+        Raises:
+            RunError: the length depends on the parameters, and their training has diverged.
+        """
         lengths = node_bytes(self.updates, self.placed)
         if lengths is None:
+            self._check()
             lengths = self.session.store.force(served_bytes(self._weights(version)))
         return sum(lengths[node] for node in nodes)
 
@@ -78,10 +88,11 @@ class ServedModel:
         """What the pieces of a placement answer with a version of the model; forced once.
 
         Raises:
-            RunError: the model's activations cannot be encoded.
+            RunError: the model's training has diverged, or its activations cannot be encoded.
         """
         key = (placement.cuts, placement.order, placement.used if isinstance(placement, ExitPlacement) else (), version)
         if key not in self.results:
+            self._check()
             try:
                 self.results[key] = self.session.store.force(self._answers(placement, version))
             except CodecError as error:
@@ -89,6 +100,12 @@ class ServedModel:
                     f"workload '{self.name}': version {version} of the model cannot be served: {error}; has it diverged?"
                 ) from error
         return self.results[key]
+
+    def _check(self) -> None:
+        """Look once at what was trained before the run; one with exits was looked at when its exits were measured."""
+        while self._unchecked:
+            self._unchecked[0].check(self.session.store, self.name, self.session.task.dataset)
+            del self._unchecked[0]
 
     def _answers(self, placement: Placement, version: int) -> Recipe:
         task, cuts, order = self.session.task, placement.cuts, placement.order

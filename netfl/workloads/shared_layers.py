@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from netfl.codecs import Pipeline
 from netfl.errors import NetflError
@@ -22,6 +22,7 @@ class _SharedLayers:
     """What both have in common."""
 
     inputs: Literal["sent", "everywhere"]
+    looks_at_model: ClassVar = False
 
     @property
     def wait_s(self) -> float | None:

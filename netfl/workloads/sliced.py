@@ -268,9 +268,10 @@ class _Crowd:
         accuracy = math.fsum(each.accuracy for each in groups) / len(groups)
         loss = math.fsum(each.loss for each in groups) / len(groups)
         if not math.isfinite(loss):
+            group = next(number for number, each in enumerate(groups, 1) if not math.isfinite(each.loss))
             raise RunError(
-                f"workload '{self.name}': the loss of a group's model after epoch {epoch} is {loss}: training has diverged; "
-                f"lower `trainer.learning_rate`"
+                f"workload '{self.name}': the loss of the model of group {group} after epoch {epoch} is {groups[group - 1].loss}: "
+                f"training has diverged; lower `trainer.learning_rate`"
             )
         for name, measured in ((self.name, (accuracy, loss)), (f"{self.name}/server", (server.accuracy, server.loss))):
             self.world.trace.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -18,6 +18,7 @@ from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.units import Size
 from netfl.workloads.checks import Found, dealing_problems, learner_problems, server_problems, shortened
+from netfl.workloads.divergence import ADVICE
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.workloads.sliced_batches import Wire, carry
 from netfl.world import Message, World
@@ -81,7 +82,7 @@ class Centralised:
         model = values.initial_model(task.model, task.dataset, world.streams.stream("initial model"))
         world.keep(self.server, name, 4 * task.num_parameters)
         session.feeds[name].publish(0, model)
-        session.reached(_measured(session, name, 0, [model]))
+        session.reached(_measured(session, name, 0, {"the global model": model}))
         sample_bytes = math.prod(task.facts.sample_shape) + 1 if self.sample is None else self.sample
         samples = session.shard_samples(len(clients))
         sent = []
@@ -99,7 +100,7 @@ class Centralised:
             _record(session, name, epoch, start_s, 1)
             start_s = world.now
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:
-                session.report(name, epoch, self.epochs, _measured(session, name, epoch, [model]))
+                session.report(name, epoch, self.epochs, _measured(session, name, epoch, {"the global model": model}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,7 @@ class Standalone:
         models = [initial for _ in clients]
         shards = session.shards(len(clients))
         samples = session.shard_samples(len(clients))
-        session.reached(_measured(session, name, 0, [initial]))
+        session.reached(_measured(session, name, 0, {"the first model": initial}))
         for epoch in range(1, self.epochs + 1):
             start_s = world.now
             done = []
@@ -164,7 +165,7 @@ class Standalone:
             yield world.env.all_of(done)
             _record(session, name, epoch, start_s, len(clients))
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:
-                session.report(name, epoch, self.epochs, _measured(session, name, epoch, models))
+                session.report(name, epoch, self.epochs, _measured(session, name, epoch, _of_clients(clients, models)))
 
 
 def _memory_problems(devices: Sequence[str], work: Work, session: Session, setting_name: str) -> Found:
@@ -201,17 +202,25 @@ def _record(session: Session, name: str, epoch: int, start_s: float, count: int)
     )  # fmt: skip
 
 
-def _measured(session: Session, name: str, epoch: int, models: Sequence[Recipe]) -> float:
-    """Measure models; their mean accuracy.
+def _of_clients(clients: Sequence[str], models: Sequence[Recipe]) -> dict[str, Recipe]:
+    """The models of clients, under what errors name them."""
+    return {f"the model of client '{client}'": model for client, model in zip(clients, models, strict=True)}
+
+
+def _measured(session: Session, name: str, epoch: int, models: Mapping[str, Recipe]) -> float:
+    """Measure models, each under what an error calls it; their mean accuracy.
 
     Raises:
         RunError: a loss is not a number: training has diverged.
     """
     task = session.task
-    found = session.store.force_all([values.evaluate(task.model, model, task.dataset) for model in models])
+    found = session.store.force_all([values.evaluate(task.model, model, task.dataset) for model in models.values()])
     accuracy = math.fsum(each.accuracy for each in found) / len(found)
     loss = math.fsum(each.loss for each in found) / len(found)
-    if not math.isfinite(loss):
-        raise RunError(f"workload '{name}': the loss after epoch {epoch} is {loss}: training has diverged; lower `trainer.learning_rate`")
+    lost = [(what, each.loss) for what, each in zip(models, found, strict=True) if not math.isfinite(each.loss)]
+    if lost:
+        what, loss = lost[0]
+        others = f", and that of {len(lost) - 1} more is not finite either" if len(lost) > 1 else ""
+        raise RunError(f"workload '{name}': the loss of {what} after epoch {epoch} is {loss}{others}: training has diverged; {ADVICE}")
     session.world.trace.append(Evaluation(workload=name, version=epoch, time_s=session.world.now, accuracy=accuracy, loss=loss))
     return accuracy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from netfl.workloads.cooperative_values import (
     sent_samples,
     student_profile,
 )
+from netfl.workloads.divergence import Trained
 from netfl.workloads.inference import Answers
 from netfl.workloads.session import Session
 
@@ -70,6 +71,8 @@ class Students:
     )
     wait: Duration | None = None
     inputs: Literal["sent", "everywhere"] = "sent"
+
+    looks_at_model: ClassVar = True
 
     def __post_init__(self) -> None:
         if self.wait is not None and self.wait <= 0:
@@ -214,9 +217,14 @@ class _Team:
         )
 
     def answers(self, cluster: Cluster, present: tuple[bool, ...]) -> Answers:
-        """See `Answering.answers`."""
+        """See `Answering.answers`.
+
+        Raises:
+            RunError: the students' training has diverged.
+        """
         team, vector = self.trained(len(cluster.workers))
         data, store, streams = self.session.task.dataset, self.session.store, self.session.world.streams
+        Trained("the students", "placement.trainer", team, vector).check(store, self.name, data)
         has_sample = tuple(self.settings.has_inputs or worker == cluster.source for worker in cluster.workers)
         at_join = tuple(worker == cluster.join for worker in cluster.workers)
         samples = sent_samples(self.activations, data, streams.stream("samples sent", self.name))

@@ -240,6 +240,7 @@ def test_a_run_that_fails_exits_1(tmp_path: Path) -> None:
     done = netfl("run", str(path), "-o", str(tmp_path / "out"), "-q")
     assert done.exit_code == 1
     assert "diverged" in done.stderr
+    assert done.stderr.endswith(f"; the results so far are in '{tmp_path / 'out'}'\n")
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["success"] is False
 
 

@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import netfl.store.disk
 from netfl import run
+from netfl.cli.commands import cli
 from netfl.errors import NetflError
 from netfl.store import Disk, FactForm, Function, Store, TensorForm, recipe
 from tests.workloads.small import small, training_only
@@ -89,26 +92,137 @@ def test_the_least_recently_used_files_go_first(tmp_path: Path) -> None:
     assert len(list((tmp_path / "arrays").rglob("*.safetensors"))) == 2
 
 
-def test_a_store_of_another_version_or_a_broken_one_is_refused(tmp_path: Path) -> None:
-    Disk(tmp_path / "one").close()
-    with sqlite3.connect(tmp_path / "one" / "store.db") as index:
-        index.execute("PRAGMA user_version=99")
-    with pytest.raises(NetflError, match=r"version 99.*NETFL_STORE"):
-        Disk(tmp_path / "one")
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "store.db").write_bytes(b"this is no database at all" * 100)
-    with pytest.raises(NetflError, match=r"cannot be used.*NETFL_STORE"):
-        Disk(tmp_path / "two")
-    (tmp_path / "three").write_text("a file")
+def test_a_store_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    for version in (99, 0, -1):
+        folder = tmp_path / str(version)
+        Disk(folder).close()
+        with sqlite3.connect(folder / "store.db") as index:
+            index.execute(f"PRAGMA user_version={version}")
+        index.close()
+        before = (folder / "store.db").read_bytes()
+        with pytest.raises(NetflError, match=rf"version {version},.*NETFL_STORE"):
+            Disk(folder)
+        assert (folder / "store.db").read_bytes() == before
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "store.db").touch()  # as SQLite leaves a database that nothing was written to
+    Disk(tmp_path / "new").put([(A, 1)], [])
+    assert Disk(tmp_path / "new").fact(A) == 1
+    (tmp_path / "file").write_text("a file")
     with pytest.raises(NetflError, match="cannot be used"):
-        Disk(tmp_path / "three")
+        Disk(tmp_path / "file")
 
 
-def test_an_index_that_is_damaged_while_it_is_open_is_named(tmp_path: Path) -> None:
+def full_of_facts(folder: Path) -> bytes:
+    """A store with one array and more facts than a page holds; its index's bytes."""
+    disk = Disk(folder)
+    disk.put([(number.to_bytes(32, "big"), f"a value {number}") for number in range(300)], [(A, array(1.0))])
+    disk.close()
+    return (folder / "store.db").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage", ["no database", "truncated", "half a page", "a page of zeros", "all pages but the first", "schema", "no UTF-8"]
+)
+def test_a_damaged_index_is_set_aside_and_what_it_held_computed_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = full_of_facts(tmp_path)
+    damaged = {
+        "no database": b"this is no database at all" * 100,
+        "truncated": data[: len(data) // 2],
+        "half a page": data[:2048],
+        "a page of zeros": data[:4096] + bytes(4096) + data[8192:],
+        "all pages but the first": data[:4096] + b"\xa5" * (len(data) - 4096),
+        "schema": data.replace(b"TABLE facts", b"TABLE fakts").replace(b"tablefacts", b"tablefakts"),
+        "no UTF-8": data.replace(b"CREATE TABLE facts", b"CREATE \x89TABL facts"),  # which SQLite quotes in what it says
+    }[damage]
+    (tmp_path / "store.db").write_bytes(damaged)
+    (tmp_path / "store.db.damaged").write_bytes(b"an older one")
+    disk = Disk(tmp_path)
+    found = [disk.fact(number.to_bytes(32, "big")) for number in range(300)]
+    assert all(fact in (None, f"a value {number}") for number, fact in enumerate(found))
+    disk.put([(B, 2)], [])
+    assert disk.fact(B) == 2
+    disk.close()
+    assert caplog.text.count("is damaged") == 1
+    assert (tmp_path / "store.db.damaged").read_bytes() == damaged
+    again = Disk(tmp_path)
+    assert again.fact(B) == 2
+    again.usage()
+    again.close()
+    assert caplog.text.count("is damaged") == 1
+
+
+def test_damage_that_only_a_write_meets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    full_of_facts(tmp_path)
     disk = Disk(tmp_path)
     disk._index.execute("DROP TABLE facts")
-    with pytest.raises(NetflError, match=r"cannot be read: no such table.*NETFL_STORE"):
-        disk.fact(A)
+    disk.put([(B, 2)], [])
+    assert "is damaged" in caplog.text
+    assert Disk(tmp_path).fact(B) == 2
+
+
+def test_who_has_a_damaged_index_open_does_not_touch_the_new_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    full_of_facts(tmp_path)
+    first, second, third = Disk(tmp_path), Disk(tmp_path), Disk(tmp_path)
+    with sqlite3.connect(tmp_path / "store.db") as index:
+        index.execute("DROP TABLE facts")
+    index.close()
+    assert first.fact(A) is None
+    first.put([(A, 1)], [])
+    third.close()  # of the old one: it must not take the new one's log away
+    assert second.fact(A) == 1  # met the damage too, and found the new one
+    second.put([(B, 2)], [])
+    assert caplog.text.count("is damaged") == 1
+    assert [first.fact(B), Disk(tmp_path).fact(A), Disk(tmp_path).fact(B)] == [2, 1, 2]
+    first.close()
+    second.close()
+    with sqlite3.connect(tmp_path / "store.db") as index:
+        assert index.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    index.close()
+
+
+OLD_HOLDER = """
+import sys
+from pathlib import Path
+from netfl.store import Disk
+disk = Disk(Path(sys.argv[1]))
+disk.put([(b"a" * 32, 1)], [])
+print("open", flush=True)
+sys.stdin.readline()
+disk.put([(b"c" * 32, 3)], [])
+disk.close()
+"""
+
+
+def test_another_process_goes_on_with_an_index_that_was_set_aside(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", OLD_HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+    disk = Disk(tmp_path)
+    disk._set_aside(disk._identity, sqlite3.DatabaseError("as if"))
+    new = Disk(tmp_path)
+    new.put([(B, 2)], [])
+    other.communicate("\n", timeout=60)
+    assert other.returncode == 0
+    new.put([(A, 4)], [])
+    seen = Disk(tmp_path)
+    assert [seen.fact(key) for key in (A, B, C)] == [4, 2, None]
+    with sqlite3.connect(tmp_path / "store.db.damaged") as index:
+        assert index.execute("SELECT count(*) FROM facts").fetchone() == (2,)
+    index.close()
+
+
+def test_array_files_whose_index_is_gone_are_collected(tmp_path: Path) -> None:
+    full_of_facts(tmp_path)
+    (tmp_path / "store.db").write_bytes(b"nothing")
+    (file,) = (tmp_path / "arrays").rglob("*.safetensors")
+    disk = Disk(tmp_path)
+    assert disk.arrays(A) is None
+    assert disk.collect_garbage(0) == (0, 0)  # it is new: another process may be about to put it into the index
+    os.utime(file, (0, 0))
+    assert disk.collect_garbage(0)[0] == 1
+    assert not file.exists()
 
 
 def test_a_full_disk_ends_the_keeping_and_not_the_run(
@@ -123,6 +237,27 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(
     assert "No space left" in caplog.text
     disk.put([(B, 1)], [])
     assert disk.fact(B) is None
+    disk.close()
+    assert len(caplog.records) == 1
+
+
+def test_a_store_that_cannot_be_written_is_told_once_on_stderr_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = netfl.store.disk._open_index
+
+    def unwritable(path: Path) -> tuple[sqlite3.Connection, int]:
+        index, version = begin(path)
+        index.execute("PRAGMA query_only=ON")
+        return index, version
+
+    monkeypatch.setattr(netfl.store.disk, "_open_index", unwritable)
+    monkeypatch.setenv("NETFL_STORE", str(tmp_path / "store"))
+    scenario = tmp_path / "scenario.json"
+    scenario.write_text(json.dumps(training_only(training__rounds=1)))  # its facts are written at the end, when the log is closed
+    done = CliRunner().invoke(cli, ["run", str(scenario), "-q", "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    assert done.stderr == (
+        f"the store '{tmp_path / 'store'}' cannot be written any more (attempt to write a readonly database): this run keeps no further values\n"
+    )
 
 
 def test_another_platform_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +389,7 @@ def test_a_changed_network_trains_nobody_again_while_the_same_updates_arrive() -
 
 _PROBE = """
 import json, sys
+import netfl.store.disk
 from netfl import run
 metrics = run(json.loads(sys.argv[1])).metrics
 print(metrics["trace_digest"], sorted({"torch", "sklearn"} & sys.modules.keys()))
@@ -273,6 +409,7 @@ def test_a_run_whose_values_are_all_known_never_touches_a_tensor() -> None:
 
 _KILLED = """
 import json, os, signal, sys
+import netfl.store.disk
 from netfl import run
 from netfl.store import store
 

@@ -10,7 +10,7 @@ import pytest
 
 import netfl
 from netfl.compute import PROFILES
-from netfl.errors import ScenarioError
+from netfl.errors import RunError, ScenarioError
 from netfl.learning.models import Mlp
 from netfl.learning.slicing import Even, slice_graph
 from netfl.learning.slicing.reading import read_units
@@ -398,6 +398,22 @@ def test_centralised_sends_all_samples_once(tmp_path: Path) -> None:
     assert metrics["training"]["training"]["rounds"] == 2
     assert metrics["training"]["training"]["accuracy"] > 0.5
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "who"),
+    [
+        ({"kind": "standalone"}, r"the model of client 'phone-1' after epoch 2 is (nan|inf), and that of 7 more is not finite either"),
+        ({"kind": "centralised"}, r"the global model after epoch 2 is (nan|inf)"),
+    ],
+)
+def test_divergence_names_whose_model_it_is(tmp_path: Path, kind: dict[str, Any], who: str) -> None:
+    scenario = crowd()
+    trainer = {"kind": "sgd", "learning_rate": 1e30, "epochs": 2}
+    scenario["workloads"]["training"] = {**kind, "epochs": 2, "evaluate_every": 2, "trainer": trainer}
+    with pytest.raises(RunError, match=rf"workload 'training': the loss of {who}: .*learning_rate`, or set") as caught:
+        netfl.run(scenario, output=tmp_path / "out")
+    assert caught.value.__notes__ == [f"the results so far are in '{tmp_path / 'out'}'"]
 
 
 def test_standalone_sends_nothing(tmp_path: Path) -> None:
