@@ -79,7 +79,7 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
             )  # fmt: skip
             if profile is not None:
                 profiles[name] = profile
-    media = {name: Medium(name=name, efficiency_exponent=block.efficiency_exponent) for name, block in file.media.items()}
+    media = {name: Medium(name=name) for name in file.media}
     links: dict[str, Link] = {}
     for key, link_block in file.links.items():
         for link in _links(key, link_block, sites, media, found):
@@ -88,9 +88,17 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
             if link.name in sites:
                 found.append((("links", key), f"'{link.name}' is a device's name too: outages need distinct names", ""))
             links[link.name] = link
+    members: dict[str, list[Link]] = {name: [] for name in media}
+    for link in links.values():
+        if link.medium is not None:
+            members[link.medium].append(link)
     for name, medium_block in file.media.items():
-        duplex = medium_block.duplex or _duplex([link for link in links.values() if link.medium == name])
-        media[name] = replace(media[name], duplex=duplex)
+        exponent = medium_block.efficiency_exponent
+        media[name] = replace(
+            media[name],
+            duplex=medium_block.duplex or _duplex(members[name]),
+            efficiency_exponent=_exponent(members[name]) if exponent is None else exponent,
+        )
     found += _contradictions(file, media)
     if not sites:
         found.append((("devices",), "expected at least one device", ""))
@@ -249,6 +257,12 @@ def _duplex(members: list[Link]) -> Literal["half", "full"]:
         if technology is None or technology.medium != "cell" or technology.radio is not None or link.duplex == "half":
             return "half"
     return "full" if members else "half"
+
+
+def _exponent(members: list[Link]) -> float:
+    """What contention costs in a medium, by the technologies of its links: the most that one of them says."""
+    technologies = {link.technology for link in members}
+    return max((TECHNOLOGIES[name].efficiency_exponent for name in technologies if name in TECHNOLOGIES), default=0.0)
 
 
 def _first(*values: float | None) -> float | None:
