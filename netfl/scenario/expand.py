@@ -8,7 +8,7 @@ from typing import Literal
 
 from netfl.compute import PROFILES, DeviceProfile
 from netfl.network.links import TECHNOLOGIES
-from netfl.network.topology import Link, Medium, Site, Topology
+from netfl.network.topology import Link, Medium, Site, Topology, TopologyError
 from netfl.parts import nearest
 from netfl.scenario.schema import DeviceBlock, LinkBlock, TopologyFile
 from netfl.scenario.tree import PathKey
@@ -107,8 +107,9 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
     try:
         topology = Topology(sites.values(), links.values(), media.values(), name=file.name, routing=file.routing)
         return Built(topology, profiles, file.filled), []
-    except ValueError as error:
-        return None, [(("links",), message, "") for message in str(error).splitlines()]
+    except TopologyError as error:
+        keys = {("links", name): key for key in file.links for name in unfold(key)}
+        return None, [(("links", keys[path]) if path in keys else path, message, "") for path, message in error.found]
 
 
 def _unfold(key: str, path: PathKey, found: Found) -> list[str]:
