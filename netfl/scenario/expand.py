@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +17,8 @@ from netfl.scenario.tree import PathKey
 __all__ = ["Built", "build_topology", "unfold"]
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MOST_NAMES = 200_000
+_MOST_NAMES = 1_000_000
+"""Of one range; a choice. All ranges of devices, and all of links, have twice as many at most."""
 
 Found = list[tuple[PathKey, str, str]]
 
@@ -64,7 +66,9 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
     Returns:
         The topology, or None, and what is wrong: (path below the topology, message, hint) each.
     """
-    found: Found = []
+    found = [*_too_many("devices", file.devices), *_too_many("links", file.links)]
+    if found:
+        return None, found
     sites: dict[str, Site] = {}
     profiles: dict[str, DeviceProfile] = {}
     for key, block in file.devices.items():
@@ -110,6 +114,14 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
     except TopologyError as error:
         keys = {("links", name): key for key in file.links for name in unfold(key)}
         return None, [(("links", keys[path]) if path in keys else path, message, "") for path, message in error.found]
+
+
+def _too_many(what: str, names: Iterable[str]) -> Found:
+    """Whether so many ranges, each within its limit, stand for more than fits into memory."""
+    count = sum(max(1, int(last) - int(first) + 1) for name in names for first, last in _RANGE.findall(name))
+    if count <= 2 * _MOST_NAMES:
+        return []
+    return [((what,), f"expected at most {2 * _MOST_NAMES:,} names, these ranges stand for {count:,}", "")]
 
 
 def _unfold(key: str, path: PathKey, found: Found) -> list[str]:
