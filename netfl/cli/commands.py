@@ -120,26 +120,29 @@ def run_command(
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
-    """Check scenario and topology FILES and print everything that is wrong, and what was filled in.
+    """Check scenario and topology FILES and print everything that is wrong, what was filled in, and what may not be meant.
 
     A topology is netfl's YAML, GraphML, node-link JSON or CAIDA as-rel lines.
     What needs data or torch (shards, memory for the model) is checked by `run`, before anything is written.
     """
     from netfl.scenario import is_topology, load_topology
+    from netfl.scenario.notes import notes
 
     problems: list[Problem] = []
     filled: dict[str, list[str]] = {}
+    noted: dict[str, list[str]] = {}
     for file in files:
         try:
             built = load_topology(file) if is_topology(file) else _checked(file)
             filled[str(file)] = list(built.filled)
+            noted[str(file)] = notes(built.topology)
             if not as_json:
-                click.echo("\n  ".join([f"{file}: ok", *built.filled]))
+                click.echo("\n  ".join([f"{file}: ok", *built.filled, *(f"note: {sentence}" for sentence in noted[str(file)])]))
         except ScenarioError as error:
             problems += error.problems
     if as_json:
         told = [as_dict(problem) for problem in problems]
-        print_json({"schema_version": 1, "success": not problems, "problems": told, "filled": filled})
+        print_json({"schema_version": 1, "success": not problems, "problems": told, "filled": filled, "notes": noted})
     else:
         print_problems(problems)
     if problems:

@@ -93,7 +93,7 @@ def _links_table() -> Any:
     from rich.table import Table
 
     table = Table(title="links", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("technology", "up", "down", "latency", "duplex", "medium", "source"):
+    for column in ("technology", "up", "down", "latency", "duplex", "medium", "exponent", "source"):
         table.add_column(column, overflow="fold")
     for each in TECHNOLOGIES.values():
         table.add_row(
@@ -103,6 +103,7 @@ def _links_table() -> Any:
             format_duration(each.latency_s),
             each.duplex,
             each.medium,
+            f"{each.efficiency_exponent:g}" if each.efficiency_exponent else "",
             escape(each.source),
         )
     return table

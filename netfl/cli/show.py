@@ -10,6 +10,7 @@ from netfl.errors import Problem, ScenarioError
 from netfl.network.topology import Site
 from netfl.scenario import Loaded
 from netfl.scenario.expand import Built
+from netfl.scenario.notes import notes
 from netfl.units import format_duration, format_rate
 
 __all__ = ["draw", "scenario_tables", "topology_tables"]
@@ -18,7 +19,7 @@ _MOST_ROWS = 60
 
 
 def topology_tables(built: Built) -> Any:
-    """Devices by tier and class, the links, and what was filled in."""
+    """Devices by tier and class, the links, what was filled in, and what may not be meant."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -41,12 +42,14 @@ def topology_tables(built: Built) -> Any:
         links.add_row(escape(link.name), escape(ends), *rates, format_duration(link.latency_s), link.duplex, link.medium or "")
     if len(topology.links) > _MOST_ROWS:
         links.add_row(f"... and {len(topology.links) - _MOST_ROWS} more")
-    if not built.filled:
-        return Group(devices, links)
-    filled = Table(title="filled in", title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
-    for sentence in built.filled:
-        filled.add_row(escape(sentence))
-    return Group(devices, links, filled)
+    told = []
+    for title, sentences in (("filled in", built.filled), ("notes", notes(topology))):
+        if sentences:
+            table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+            for sentence in sentences:
+                table.add_row(escape(sentence))
+            told.append(table)
+    return Group(devices, links, *told)
 
 
 def draw(built: Built, path: Path) -> str:

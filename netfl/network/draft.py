@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,7 @@ __all__ = [
     "connected",
     "counted",
     "distance_km",
+    "falls_apart",
     "great_circle_km",
     "named",
     "neighbours",
@@ -356,9 +357,12 @@ def _rate(value: float | None) -> float:
     return value
 
 
-def components(draft: Draft) -> list[list[str]]:
-    """The names of the sites of every part that links join, the largest part first; among equals the one of the least name."""
-    around = neighbours(draft)
+def components(around: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The names of the sites of every part that links join, the largest part first; among equals the one of the least name.
+
+    Args:
+        around: every site's neighbours.
+    """
     seen: set[str] = set()
     found = []
     for start in around:
@@ -376,21 +380,31 @@ def components(draft: Draft) -> list[list[str]]:
     return sorted(found, key=lambda part: (-len(part), min(part)))
 
 
+def falls_apart(parts: Sequence[Sequence[str]]) -> str:
+    """What several parts come to, in words.
+
+    >>> falls_apart([["a", "b"], ["c"], ["d"]])
+    "falls into 3 parts of 2, 2 x 1 sites that no link joins; not with 'a': 'c', 'd'"
+    """
+    counts = Counter(len(part) for part in parts)
+    told = ", ".join(f"{times:,} x {number:,}" if times > 1 else f"{number:,}" for number, times in sorted(counts.items(), reverse=True))
+    lost = [name for part in parts[1:] for name in part]
+    return f"falls into {len(parts):,} parts of {told} sites that no link joins; not with '{parts[0][0]}': {named(lost)}"
+
+
 def connected(draft: Draft, how: Literal["error", "largest"]) -> Draft:
     """The draft, or its largest part.
 
     Raises:
         ValueError: it falls into parts, and these are an error.
     """
-    parts = components(draft)
+    parts = components(neighbours(draft))
     if len(parts) < 2:
         return draft
     kept = set(parts[0])
     lost = [name for part in parts[1:] for name in part]
     if how == "error":
-        counts = Counter(len(part) for part in parts)
-        told = ", ".join(f"{times} x {number}" if times > 1 else f"{number}" for number, times in sorted(counts.items(), reverse=True))
-        raise ValueError(f"falls into {len(parts)} parts of {told} sites that no link joins; not with '{parts[0][0]}': {named(lost)}")
+        raise ValueError(falls_apart(parts))
     return draft.noted(
         f"left out: {counted(len(lost), 'site')} that no path joins to the largest part of {len(kept):,}: {named(lost)}",
         sites=tuple(site for site in draft.sites if site.name in kept),

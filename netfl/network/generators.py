@@ -37,7 +37,9 @@ __all__ = [
     "link_class",
 ]
 
-_MOST_SITES = 200_000
+_MOST_SITES = 1_000_000
+_MOST_BY_NAME = 200_000
+"""Sites that are named one by one; devices of one parent are one range of names. Limits are choices."""
 _MOST_PAIRWISE = 3_000
 
 
@@ -131,9 +133,9 @@ def _default_access() -> LinkClass:
     return LinkClass(rate=10e6, latency=20e-3)
 
 
-def _check_count(count: int, most: int = _MOST_SITES) -> None:
+def _check_count(count: int, most: int = _MOST_SITES, what: str = "sites") -> None:
     if count > most:
-        raise ValueError(f"expected at most {most:,} sites, these settings make {count:,}")
+        raise ValueError(f"expected at most {most:,} {what}, these settings make {count:,}")
 
 
 def _numbered(stem: str, first: int, last: int) -> str:
@@ -202,7 +204,9 @@ class Tree:
     trunk: str | LinkClass = field(default_factory=lambda: LinkClass(rate=1e9, latency=2e-3))
 
     def __post_init__(self) -> None:
-        _check_count(sum(min(self.fanout, _MOST_SITES + 1) ** level for level in range(self.depth + 1)))
+        levels = [min(self.fanout, _MOST_SITES + 1) ** level for level in range(self.depth + 1)]
+        _check_count(sum(levels[:-1]), _MOST_BY_NAME, "sites above the devices")
+        _check_count(sum(levels))
 
     def draw(self, generator: np.random.Generator) -> Draft:
         """Draws nothing at random."""
@@ -255,6 +259,7 @@ class Hierarchical:
 
     def __post_init__(self) -> None:
         gateways = self.edges * self.gateways_per_edge
+        _check_count(1 + self.edges + gateways, _MOST_BY_NAME, "sites above the devices")
         _check_count(1 + self.edges + gateways + gateways * self.devices_per_gateway)
 
     def draw(self, generator: np.random.Generator) -> Draft:
@@ -302,7 +307,7 @@ class Grid:
     latency: Duration | None = None
 
     def __post_init__(self) -> None:
-        _check_count(self.rows * self.columns)
+        _check_count(self.rows * self.columns, _MOST_BY_NAME)
 
     def draw(self, generator: np.random.Generator) -> Draft:
         """Draws nothing at random."""

@@ -2,7 +2,7 @@
 
 The files are not trusted. XML is read with expat's bare events, and a document type declaration ends the reading, so there is no
 entity to expand and no other file to fetch. Numbers must be finite, names unique, ends known; files and counts have limits. Every
-problem has its place: the line in XML and as-rel, the path (`edges[3].source`) in JSON.
+problem has its place: the line, and in JSON the path too (`edges[3].source`).
 
 Sources: the GraphML primer (graphml.graphdrawing.org); networkx's node-link format, whose key for links is `edges` since 3.4 and
 was `links` before; CAIDA's AS relationships, serial-1 and serial-2 (`<provider>|<customer>|-1`, `<peer>|<peer>|0`).
@@ -22,6 +22,7 @@ from xml.parsers import expat
 
 from netfl.errors import Problem, ScenarioError
 from netfl.network.draft import Draft, DraftLink, DraftSite, counted, named
+from netfl.network.json_places import place_of, place_of_constant, place_of_depth
 from netfl.parts import nearest
 from netfl.units import parse
 
@@ -34,6 +35,7 @@ MAX_DEPTH = 50
 MAX_NAME = 80
 MAX_LABEL = 200
 _MOST_PROBLEMS = 20
+_MOST_SHOWN = 200
 
 _LOOKS_LIKE_A_FIGURE = re.compile(r"rate|speed|bandwidth|capacity|delay|latency|weight|distance|length|cost", re.IGNORECASE)
 # Known to repeat in words what LinkSpeedRaw says in bit/s.
@@ -64,11 +66,20 @@ class Attributes:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in a file something stands: a line, or a path inside JSON."""
+    """Where in a file something stands: a line, or the steps to a value in JSON."""
 
     line: int = 0
     column: int = 0
-    path: str = ""
+    steps: tuple[str | int, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The steps for people, such as `edges[3].source`."""
+        return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.steps).removeprefix(".")
+
+    def below(self, key: str) -> _Place:
+        """The place of a value in the object here."""
+        return _Place(steps=(*self.steps, key))
 
 
 class _Problems:
@@ -76,14 +87,16 @@ class _Problems:
 
     def __init__(self, file: str, text: str | None = None) -> None:
         self.file = file
-        self._lines = text.splitlines() if text is not None else []
+        self._text = text or ""
+        self.lines = re.split(r"\r\n|\r|\n", self._text)
         self._found: list[Problem] = []
         self._more = 0
 
     def add(self, place: _Place, message: str, hint: str = "") -> None:
         if len(self._found) < _MOST_PROBLEMS:
-            source = self._lines[place.line - 1][:200] if 0 < place.line <= len(self._lines) else ""
-            self._found.append(Problem(message, place.path, self.file, place.line, place.column, hint, source))
+            line, column = place_of(self._text, place.steps) if place.steps else (place.line, place.column)
+            source = self.lines[line - 1][:_MOST_SHOWN] if 0 < line <= len(self.lines) and column <= _MOST_SHOWN else ""
+            self._found.append(Problem(message, place.path, self.file, line, column, hint, source))
         else:
             self._more += 1
 
@@ -120,7 +133,7 @@ class _Collected:
             return
         if name in self.sites:
             met = self._first_met[name]
-            first = f"first on line {met.line}" if met.line else f"first at {met.path}"
+            first = f"first at {met.path}" if met.steps else f"first on line {met.line}"
             self.problems.add(place, f"node '{name}' stands twice", first)
             return
         if len(self.sites) >= MAX_SITES:
@@ -427,8 +440,9 @@ def read_node_link(data: bytes, file: str = "", attributes: Attributes | None = 
     Raises:
         ScenarioError: everything that is wrong, at once; what is not JSON ends the reading.
     """
-    problems = _Problems(file, data.decode("utf-8", "replace"))
-    value = _json(data, problems)
+    text = data.decode("utf-8-sig", "replace")
+    problems = _Problems(file, text)
+    value = _json(data, text, problems)
     if not isinstance(value, dict) or not isinstance(value.get("nodes"), list):
         problems.stop(_Place(), "expected node-link JSON: an object with a list `nodes` and a list `edges` or `links`")
     keys = [key for key in ("edges", "links") if key in value]
@@ -437,24 +451,24 @@ def read_node_link(data: bytes, file: str = "", attributes: Attributes | None = 
         problems.stop(_Place(), f"expected one list `edges` or `links`, found {found}")
     collected = _Collected(problems, attributes or Attributes())
     for index, node in enumerate(value["nodes"]):
-        place = _Place(path=f"nodes[{index}]")
+        place = _Place(steps=("nodes", index))
         name = _identifier(node, "id", place, problems)
         if name is not None:
-            collected.site(name, {key: (each, _Place(path=f"{place.path}.{key}")) for key, each in node.items()}, place)
+            collected.site(name, {key: (each, place.below(key)) for key, each in node.items()}, place)
     for index, edge in enumerate(value[keys[0]]):
-        place = _Place(path=f"{keys[0]}[{index}]")
+        place = _Place(steps=(keys[0], index))
         ends = [_identifier(edge, end, place, problems) for end in ("source", "target")]
         if ends[0] is not None and ends[1] is not None:
-            given = {key: (each, _Place(path=f"{place.path}.{key}")) for key, each in edge.items()}
+            given = {key: (each, place.below(key)) for key, each in edge.items()}
             collected.link(ends[0], ends[1], given, place, value.get("directed") is True)
     graph = value.get("graph")
     label = graph.get("name", "") if isinstance(graph, dict) else ""
     return collected.draft(label if isinstance(label, str) else "")
 
 
-def _json(data: bytes, problems: _Problems) -> Any:
+def _json(data: bytes, text: str, problems: _Problems) -> Any:
     def refuse(word: str) -> NoReturn:
-        raise ValueError(f"'{word}' is no JSON number")
+        problems.stop(_Place(*place_of_constant(text)), f"is not JSON: '{word}' is no number")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -470,7 +484,7 @@ def _json(data: bytes, problems: _Problems) -> Any:
     except UnicodeDecodeError as error:
         problems.stop(_Place(), f"is not UTF-8 text (byte {error.start})")
     except RecursionError:
-        problems.stop(_Place(), "is nested too deeply")
+        problems.stop(_Place(*place_of_depth(text, MAX_DEPTH)), "is nested too deeply")
     except ValueError as error:
         problems.stop(_Place(), f"is not JSON that netfl reads: {str(error).partition(';')[0]}")
 
@@ -481,7 +495,7 @@ def _identifier(block: Any, key: str, place: _Place, problems: _Problems) -> str
     elif key not in block:
         problems.add(place, f"the required key '{key}' is missing")
     elif isinstance(block[key], bool) or not isinstance(block[key], str | int):
-        problems.add(_Place(path=f"{place.path}.{key}"), f"expected a text or a whole number, got {_shown(block[key])}")
+        problems.add(place.below(key), f"expected a text or a whole number, got {_shown(block[key])}")
     else:
         return str(block[key])
     return None
@@ -507,7 +521,7 @@ def read_as_rel(data: bytes, file: str = "", attributes: Attributes | None = Non
     problems = _Problems(file, text)
     collected = _Collected(problems, Attributes())
     bought = peered = 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(problems.lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         place = _Place(number, 1)

@@ -23,9 +23,26 @@ if TYPE_CHECKING:
 
     from netfl.network.routes import Hop, Route
 
-__all__ = ["Link", "Medium", "Routing", "Site", "Topology"]
+__all__ = ["Link", "Medium", "Routing", "Site", "Topology", "TopologyError"]
 
 Routing = Literal["latency", "hops", "cost"]
+Wrong = tuple[tuple[str, ...], str]
+"""What it is about, as ("links", name), ("media", name) or ("sites", name); and what is wrong with it."""
+
+
+class TopologyError(ValueError):
+    """Sites, links and media that make no topology; its text has one line for each reason."""
+
+    def __init__(self, *found: Wrong) -> None:
+        super().__init__(*found)
+
+    @property
+    def found(self) -> tuple[Wrong, ...]:
+        """Every reason, in the order in which they were found."""
+        return self.args
+
+    def __str__(self) -> str:
+        return "\n".join(message for _, message in self.found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +168,8 @@ class Topology:
         routing: what a route has least of: latency; hops; or the cost of its links, which all of them must then have.
 
     Raises:
-        ValueError: every name that is used twice or unknown, every link from a site to itself, every pair of parallel links,
-            every rate, latency, cost or exponent out of range; one line each.
+        TopologyError: every name that is used twice or unknown, every link from a site to itself, every pair of parallel links,
+            every rate, latency, cost or exponent out of range.
     """
 
     def __init__(
@@ -166,7 +183,7 @@ class Topology:
         sites, links, media = list(sites), list(links), list(media)
         problems = _problems(sites, links, media) + _cost_problems(links, routing)
         if problems:
-            raise ValueError("\n".join(problems))
+            raise TopologyError(*problems)
         self.name = name
         self.routing: Routing = routing
         self.sites = {site.name: site for site in sites}
@@ -226,54 +243,61 @@ def _billionths(link: Link) -> int:
 _WEIGHTS: dict[Routing, Callable[[Link], int]] = {"latency": _femtoseconds, "hops": lambda link: 1, "cost": _billionths}
 
 
-def _cost_problems(links: Sequence[Link], routing: Routing) -> list[str]:
-    problems = [
-        f"link '{link.name}': expected cost of at least 0 and finite, got {link.cost!r}"
+def _cost_problems(links: Sequence[Link], routing: Routing) -> list[Wrong]:
+    problems: list[Wrong] = [
+        (("links", link.name), f"link '{link.name}': expected cost of at least 0 and finite, got {link.cost!r}")
         for link in links
         if link.cost is not None and not (0 <= link.cost < math.inf)
     ]
     without = [link.name for link in links if link.cost is None]
     if routing == "cost" and without:
         rest = f" and {len(without) - 1} more" if len(without) > 1 else ""
-        problems.append(f"routing by cost: expected a cost on every link, got none on '{without[0]}'{rest}")
+        problems.append((("links", without[0]), f"routing by cost: expected a cost on every link, got none on '{without[0]}'{rest}"))
     return problems
 
 
-def _problems(sites: Sequence[Site], links: Sequence[Link], media: Sequence[Medium]) -> list[str]:
-    problems = []
+def _problems(sites: Sequence[Site], links: Sequence[Link], media: Sequence[Medium]) -> list[Wrong]:
+    problems: list[Wrong] = []
     site_names, link_names, medium_names = [site.name for site in sites], [link.name for link in links], [medium.name for medium in media]
-    for what, names in (("site", site_names), ("link", link_names), ("medium", medium_names)):
+    for what, block, names in (("site", "sites", site_names), ("link", "links", link_names), ("medium", "media", medium_names)):
         if len(set(names)) < len(names):
-            problems += [f"expected unique {what} names, got '{name}' {n} times" for name, n in Counter(names).items() if n > 1]
+            twice = [(name, n) for name, n in Counter(names).items() if n > 1]
+            problems += [((block, name), f"expected unique {what} names, got '{name}' {n} times") for name, n in twice]
     # An outage timeline is looked up by the name of a site or a link, so the two share one space of names.
     known_sites, known_media = set(site_names), set(medium_names)
     both = known_sites.intersection(link_names)
-    problems += [f"expected different names for sites and links, got '{name}' for both" for name in sorted(both)]
+    problems += [(("links", name), f"expected different names for sites and links, got '{name}' for both") for name in sorted(both)]
     pairs: dict[tuple[str, str], str] = {}
     for link in links:
-        a, b = link.a, link.b
+        a, b, place = link.a, link.b, ("links", link.name)
         for end in (a, b):
             if end not in known_sites:
-                problems.append(f"link '{link.name}' ends at '{end}', which is no site. {nearest(end, site_names)}".rstrip())
+                problems.append((place, f"link '{link.name}' ends at '{end}', which is no site. {nearest(end, site_names)}".rstrip()))
         if a == b:
-            problems.append(f"link '{link.name}' joins '{a}' to itself")
+            problems.append((place, f"link '{link.name}' joins '{a}' to itself"))
         pair = (a, b) if a < b else (b, a)
         if pair in pairs:
-            problems.append(f"links '{pairs[pair]}' and '{link.name}' both join '{pair[0]}' and '{pair[1]}'")
+            problems.append((place, f"links '{pairs[pair]}' and '{link.name}' both join '{pair[0]}' and '{pair[1]}'"))
         pairs.setdefault(pair, link.name)
         if link.medium is not None and link.medium not in known_media:
             hint = nearest(link.medium, medium_names)
-            problems.append(f"link '{link.name}' is in '{link.medium}', which is no medium. {hint}".rstrip())
+            problems.append((place, f"link '{link.name}' is in '{link.medium}', which is no medium. {hint}".rstrip()))
         if not _in_range(link):
-            problems += _range_problems(link)
+            problems += [(place, message) for message in _range_problems(link)]
     full_media = {medium.name for medium in media if medium.duplex == "full"}
     problems += [
-        f"link '{link.name}' is half-duplex, and its medium '{link.medium}' has airtime of its own for each direction"
+        (
+            ("links", link.name),
+            f"link '{link.name}' is half-duplex, and its medium '{link.medium}' has airtime of its own for each direction",
+        )
         for link in links
         if link.duplex == "half" and link.medium in full_media
     ]
     problems += [
-        f"medium '{medium.name}': expected efficiency_exponent of at least 0 and finite, got {medium.efficiency_exponent!r}"
+        (
+            ("media", medium.name),
+            f"medium '{medium.name}': expected efficiency_exponent of at least 0 and finite, got {medium.efficiency_exponent!r}",
+        )
         for medium in media
         if not (0 <= medium.efficiency_exponent < math.inf)
     ]

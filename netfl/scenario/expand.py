@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from netfl.compute import PROFILES, DeviceProfile
 from netfl.network.links import TECHNOLOGIES
-from netfl.network.topology import Link, Medium, Site, Topology
+from netfl.network.topology import Link, Medium, Site, Topology, TopologyError
 from netfl.parts import nearest
 from netfl.scenario.schema import DeviceBlock, LinkBlock, TopologyFile
 from netfl.scenario.tree import PathKey
@@ -16,7 +17,8 @@ from netfl.scenario.tree import PathKey
 __all__ = ["Built", "build_topology", "unfold"]
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MOST_NAMES = 200_000
+_MOST_NAMES = 1_000_000
+"""Of one range; a choice. All ranges of devices, and all of links, have twice as many at most."""
 
 Found = list[tuple[PathKey, str, str]]
 
@@ -64,7 +66,9 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
     Returns:
         The topology, or None, and what is wrong: (path below the topology, message, hint) each.
     """
-    found: Found = []
+    found = [*_too_many("devices", file.devices), *_too_many("links", file.links)]
+    if found:
+        return None, found
     sites: dict[str, Site] = {}
     profiles: dict[str, DeviceProfile] = {}
     for key, block in file.devices.items():
@@ -79,7 +83,7 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
             )  # fmt: skip
             if profile is not None:
                 profiles[name] = profile
-    media = {name: Medium(name=name, efficiency_exponent=block.efficiency_exponent) for name, block in file.media.items()}
+    media = {name: Medium(name=name) for name in file.media}
     links: dict[str, Link] = {}
     for key, link_block in file.links.items():
         for link in _links(key, link_block, sites, media, found):
@@ -88,9 +92,17 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
             if link.name in sites:
                 found.append((("links", key), f"'{link.name}' is a device's name too: outages need distinct names", ""))
             links[link.name] = link
+    members: dict[str, list[Link]] = {name: [] for name in media}
+    for link in links.values():
+        if link.medium is not None:
+            members[link.medium].append(link)
     for name, medium_block in file.media.items():
-        duplex = medium_block.duplex or _duplex([link for link in links.values() if link.medium == name])
-        media[name] = replace(media[name], duplex=duplex)
+        exponent = medium_block.efficiency_exponent
+        media[name] = replace(
+            media[name],
+            duplex=medium_block.duplex or _duplex(members[name]),
+            efficiency_exponent=_exponent(members[name]) if exponent is None else exponent,
+        )
     found += _contradictions(file, media)
     if not sites:
         found.append((("devices",), "expected at least one device", ""))
@@ -99,8 +111,17 @@ def build_topology(file: TopologyFile) -> tuple[Built | None, Found]:
     try:
         topology = Topology(sites.values(), links.values(), media.values(), name=file.name, routing=file.routing)
         return Built(topology, profiles, file.filled), []
-    except ValueError as error:
-        return None, [(("links",), message, "") for message in str(error).splitlines()]
+    except TopologyError as error:
+        keys = {("links", name): key for key in file.links for name in unfold(key)}
+        return None, [(("links", keys[path]) if path in keys else path, message, "") for path, message in error.found]
+
+
+def _too_many(what: str, names: Iterable[str]) -> Found:
+    """Whether so many ranges, each within its limit, stand for more than fits into memory."""
+    count = sum(max(1, int(last) - int(first) + 1) for name in names for first, last in _RANGE.findall(name))
+    if count <= 2 * _MOST_NAMES:
+        return []
+    return [((what,), f"expected at most {2 * _MOST_NAMES:,} names, these ranges stand for {count:,}", "")]
 
 
 def _unfold(key: str, path: PathKey, found: Found) -> list[str]:
@@ -249,6 +270,12 @@ def _duplex(members: list[Link]) -> Literal["half", "full"]:
         if technology is None or technology.medium != "cell" or technology.radio is not None or link.duplex == "half":
             return "half"
     return "full" if members else "half"
+
+
+def _exponent(members: list[Link]) -> float:
+    """What contention costs in a medium, by the technologies of its links: the most that one of them says."""
+    technologies = {link.technology for link in members}
+    return max((TECHNOLOGIES[name].efficiency_exponent for name in technologies if name in TECHNOLOGIES), default=0.0)
 
 
 def _first(*values: float | None) -> float | None:

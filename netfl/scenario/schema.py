@@ -63,12 +63,13 @@ class MediumBlock:
     """Capacity that several links share: a Wi-Fi cell, a radio channel.
 
     Args:
-        efficiency_exponent: n stations that send share n to the minus this of the air; 0 loses nothing.
+        efficiency_exponent: n stations that send share n to the minus this of the air; 0 loses nothing. When absent: the largest of its links'
+            technologies (Wi-Fi: 0.11), 0 where none of them has one.
         duplex: half: both directions take of the same air; full: each has its own. When absent: full if all of its links are cell technologies
             of full duplex (LTE, 5G in frequency division), else half.
     """
 
-    efficiency_exponent: Annotated[float, Ge(0), Le(1)] = 0.0
+    efficiency_exponent: Annotated[float, Ge(0), Le(1)] | None = None
     duplex: Literal["half", "full"] | None = None
 
 

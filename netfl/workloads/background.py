@@ -12,7 +12,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from annotated_types import Gt
 
 from netfl.errors import NoRouteError
+from netfl.network.draft import counted
 from netfl.network.routes import Hop
 from netfl.network.topology import Topology
 from netfl.parts import Family
@@ -111,8 +112,8 @@ class OnOff:
     """A source that is on and off by turns and sends at a steady rate while it is on.
 
     While on, a message goes out whenever its bytes have been produced, one each `8 * message / rate` seconds; what is left when
-    the source goes off goes out then, as a shorter message. On and off times are exponential. At time 0 the source is on with
-    probability mean_on / (mean_on + mean_off), its long-run share.
+    the source goes off goes out then, as a shorter message. On and off times are exponential. At time 0 the source is as it is at any
+    time: on with probability mean_on / (mean_on + mean_off), its long-run share, and then in the midst of a message.
 
     Args:
         rate: while it is on.
@@ -141,14 +142,25 @@ class OnOff:
         return self.rate * self.mean_on / (self.mean_on + self.mean_off)
 
     def messages(self, stream: Stream) -> Iterator[tuple[float, int]]:
-        """Message after message; draws the state at time 0, then one duration a change."""
+        """Message after message; draws the state at time 0, then one duration a change. How much of a message is there at time 0 has a
+        stream of its own.
+        """
         generator = stream.generator()
         gap_s = 8 * self.message / self.rate
         begin_s = 0.0
+        made_s = 0.0
         if generator.random() * (self.mean_on + self.mean_off) >= self.mean_on:
             begin_s = float(generator.exponential(self.mean_off))
+        else:
+            # On times have no memory: the past of one that is on is exponential too, and what it made since its last whole message is the
+            # rest. That is uniform over a message if messages are much shorter than on times.
+            phase = Stream(stream.seed, stream.replicate, (*stream.name, "phase")).generator()
+            made_s = float(phase.exponential(self.mean_on)) % gap_s
         while True:
-            on_s = float(generator.exponential(self.mean_on))
+            # As if it had been on since the last message began.
+            begin_s -= made_s
+            on_s = made_s + float(generator.exponential(self.mean_on))
+            made_s = 0.0
             whole = int(on_s / gap_s)
             for number in range(1, whole + 1):
                 yield begin_s + number * gap_s, self.message
@@ -238,9 +250,7 @@ class Background:
     def _load_problems(self, setting: Setting) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Pairs that no route joins, and links that would be asked for more than they carry."""
         offered_bps = self.traffic.offered_bps
-        # By capacity: the share of it that is asked for, and by how many bits per second of how many pairs.
-        shares: defaultdict[tuple[str, ...], float] = defaultdict(float)
-        pairs: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        asked: defaultdict[_Capacity, _Asked] = defaultdict(_Asked)
         cut_off = []
         for source, destination in _expanded(self.pairs, setting.topology):
             try:
@@ -249,22 +259,25 @@ class Background:
                 cut_off.append((source, destination))
                 continue
             for hop in route.hops:
-                key = _capacity_of(hop)
-                shares[key] += offered_bps / hop.rate_bps
-                pairs[key] += 1
+                for capacity, cost in _taken(hop, setting.topology):
+                    asked[capacity].share += offered_bps * cost
+                    asked[capacity].pairs.add((source, destination))
+                    asked[capacity].links.add(hop.link.name)
         for source, destination in cut_off[:3]:
             yield ("pairs",), f"no route from '{source}' to '{destination}'"
         if len(cut_off) > 3:
-            yield ("pairs",), f"no route for {len(cut_off) - 3} more pairs"
-        full = sorted((key for key, share in shares.items() if share >= 1), key=lambda key: (-shares[key], key))
-        for key in full[:3]:
+            yield ("pairs",), f"no route for {counted(len(cut_off) - 3, 'more pair')}"
+        full = {capacity: times for capacity, of_it in asked.items() if (times := of_it.share / capacity.left(len(of_it.links))) >= 1}
+        for capacity in sorted(full, key=lambda capacity: (-full[capacity], capacity.words))[:3]:
+            pairs, stations = len(asked[capacity].pairs), len(asked[capacity].links)
+            crowd = f" with {counted(stations, 'station')}" if capacity.left(stations) < 1 else ""
             yield (
                 ("traffic",),
-                f"expected less than {' '.join(key)} carries, got {shares[key]:.3g} times that: {format_rate(offered_bps)} from each of "
-                f"{pairs[key]} pairs; what waits would grow without end",
+                f"expected less than {capacity.words} carries{crowd}, got {full[capacity]:.3g} times that: {format_rate(offered_bps)} from "
+                f"{'each of ' if pairs > 1 else ''}{counted(pairs, 'pair')}; what waits would grow without end",
             )
         if len(full) > 3:
-            yield ("traffic",), f"and {len(full) - 3} more links are asked for more than they carry"
+            yield ("traffic",), f"likewise {counted(len(full) - 3, 'more link')}"
 
     def model_problems(self, session: Session) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """None: it needs neither data nor model."""
@@ -306,11 +319,48 @@ def _expanded(pairs: tuple[tuple[str, str], ...], topology: Topology) -> list[tu
     return list(found)
 
 
-def _capacity_of(hop: Hop) -> tuple[str, ...]:
-    """What the hop takes its share of, in words."""
+@dataclass(frozen=True)
+class _Capacity:
+    """What a fabric has of a link or a medium, one second a second.
+
+    Args:
+        words: what it is.
+        exponent: of a medium's efficiency.
+    """
+
+    words: str
+    exponent: float = 0.0
+
+    def left(self, stations: int) -> float:
+        """What so many stations leave of it when all of them have something to send, as they have when what waits grows."""
+        return float(stations**-self.exponent)
+
+
+@dataclass
+class _Asked:
+    """What is asked of a capacity.
+
+    Args:
+        share: seconds a second.
+        pairs: by whom.
+        links: over which of its links.
+    """
+
+    share: float = 0.0
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
+
+
+def _taken(hop: Hop, topology: Topology) -> Iterator[tuple[_Capacity, float]]:
+    """How long a bit over the hop takes which capacities, by the rules of the fabric."""
     link = hop.link
-    if link.medium is not None:
-        return ("medium", f"'{link.medium}'")
-    if link.duplex == "half":
-        return ("link", f"'{link.name}'")
-    return ("link", f"'{link.name}'", "from", f"'{hop.source}'", "to", f"'{hop.destination}'")
+    if link.medium is None:
+        direction = "" if link.duplex == "half" else f" from '{hop.source}' to '{hop.destination}'"
+        yield _Capacity(f"link '{link.name}'{direction}"), 1 / hop.rate_bps
+        return
+    medium = topology.media[link.medium]
+    way = "" if medium.duplex == "half" else "the uplink of " if hop.forward else "the downlink of "
+    yield _Capacity(f"{way}medium '{medium.name}'", medium.efficiency_exponent), link.duty_cycle / hop.rate_bps
+    if link.duty_cycle < 1:
+        # Its own limit, for both directions together.
+        yield _Capacity(f"link '{link.name}'"), 1 / hop.rate_bps

@@ -125,6 +125,13 @@ def test_validate_prints_every_planted_mistake_with_its_place(tmp_path: Path) ->
     assert [problem["line"] for problem in as_json["problems"]] == [3, 8, 14, 17]
 
 
+def test_list_links_says_what_contention_costs() -> None:
+    lines = netfl("list", "links").stdout.splitlines()
+    at = next(line for line in lines if line.startswith("technology")).index("exponent")
+    found = {line.split()[0]: line[at:].split()[0] for line in lines if line.startswith(("wifi4_20", "eth_1g"))}
+    assert found == {"wifi4_20": "0.11", "eth_1g": "[D]"}
+
+
 def test_validate_says_ok() -> None:
     files = [str(path) for path in sorted((ROOT / "scenarios").glob("*.yaml")) + sorted((ROOT / "topologies").glob("*.yaml"))]
     done = netfl("validate", *files)

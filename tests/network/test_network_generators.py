@@ -152,8 +152,15 @@ def test_a_seed_gives_one_topology_and_another_seed_another(kind):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Star(devices=10**9), "at most 200,000 sites"),
-        (lambda: Tree(depth=16, fanout=10**6), "at most 200,000 sites"),
+        (lambda: Star(devices=10**6 + 1), "at most 1,000,000 sites"),
+        (lambda: Tree(depth=16, fanout=10**6), "at most 200,000 sites above the devices"),
+        # 1 + 1000 + 1000 ** 2, of which 1001 above the devices.
+        (lambda: Tree(depth=2, fanout=1000), "at most 1,000,000 sites, these settings make 1,001,001"),
+        (
+            lambda: Hierarchical(edges=1, gateways_per_edge=1, devices_per_gateway=10**6),
+            "at most 1,000,000 sites, these settings make 1,000,003",
+        ),
+        (lambda: Grid(rows=1, columns=200_001), "at most 200,000 sites"),
         (lambda: Waxman(sites=100_000), "at most 3,000 sites"),
         (lambda: Hierarchical(edges=10**5, gateways_per_edge=10**5), "at most 200,000"),
         (lambda: BarabasiAlbert(sites=3, links_per_site=3), "below the number of sites"),

@@ -194,9 +194,10 @@ TWO = [{"id": 0}, {"id": 1}]
         (b'{"nodes": [{"id": 0}]}', "found neither"),
         (b'{"nodes": [{"id": 0}], "edges": [], "links": []}', "found both"),
         (b'{"nodes": [{"id": 0}], "edges": 3}', "that is no list"),
-        (b'{"nodes": [{"id": 0, "lat": NaN, "lon": 1}], "edges": []}', "'NaN' is no JSON number"),
+        (b'{"nodes": [{"id": 0, "lat": NaN, "lon": 1}], "edges": []}', "f:1:29: is not JSON: 'NaN' is no number"),
         (b'{"nodes": [{"id": 0, "id": 1}], "edges": []}', "key 'id' stands twice"),
-        (b"[" * 100_000, "nested too deeply"),
+        # The first that is deeper than 50 levels.
+        (b"[" * 100_000, "f:1:51: is nested too deeply"),
         (b'{"nodes": [{"id": ' + b"9" * 5000 + b'}], "edges": []}', "f: is not JSON that netfl reads"),
         (b'\xff{"nodes"', "not UTF-8"),
         (json_of([{"id": 0}, 7], []), "nodes[1]: expected an object, got 7"),
@@ -213,6 +214,32 @@ TWO = [{"id": 0}, {"id": 1}]
 )
 def test_node_link_that_is_refused(data, message):
     assert message in "\n".join(problems(read_node_link, data))
+
+
+def test_a_problem_in_json_has_its_line_and_column():
+    text = """{"graph": {"name": "a \\"b\\" [,}\u2028"},
+ "nodes": [{"id": "a"}, {"id" :"b",
+   "lat": "x"}, 7],
+\t"edges" :
+  [ {"source": "a", "target": "b"} , {"source": "a"}]}"""
+    # Counted by hand, from 1; U+2028 begins no line.
+    expected = [
+        "f:3:11: nodes[1].lat: expected a latitude of -90 to 90 degrees, got 'x'",
+        "f:3:17: nodes[2]: expected an object, got 7",
+        "f:5:38: edges[1]: the required key 'target' is missing",
+    ]
+    for data in (text.encode(), text.encode("utf-8-sig")):
+        assert problems(read_node_link, data) == expected
+    with pytest.raises(ScenarioError) as caught:
+        read_node_link(text.encode())
+    assert [problem.source for problem in caught.value.problems] == [*['   "lat": "x"}, 7],'] * 2, text.split("\n")[4]]
+
+
+def test_a_place_far_along_a_line_comes_without_that_line():
+    data = json_of([{"id": "x" * 70}, {"id": "y" * 70}, {"id": "z" * 70}, 7], [])
+    with pytest.raises(ScenarioError) as caught:
+        read_node_link(data)
+    assert [(problem.column > 200, problem.source) for problem in caught.value.problems] == [(True, "")]
 
 
 def test_an_attribute_that_no_edge_has_is_refused():

@@ -5,7 +5,7 @@ import pytest
 
 from netfl.errors import NoRouteError
 from netfl.network.links import TECHNOLOGIES
-from netfl.network.topology import Link, Medium, Site, Topology
+from netfl.network.topology import Link, Medium, Site, Topology, TopologyError
 
 
 def link(a, b, latency_s=0.01, **more):
@@ -135,6 +135,10 @@ def test_all_problems_at_once():
             ],
             [Medium(name="wifi", efficiency_exponent=-1)],
         )
+    assert isinstance(caught.value, TopologyError)
+    places = [path for path, message in caught.value.found if "itself" in message or "both join" in message]
+    # Self-loop, the second link of a pair, and the last one, from the edge to itself.
+    assert places == [("links", name) for name in ("camera-camera", "edge-camera", "camera-edge", "edge")]
     text = str(caught.value)
     for expected in (
         "unique site names, got 'edge' 2 times",

@@ -36,6 +36,26 @@ def test_cells_of_frequency_division_have_airtime_for_each_direction(
     assert built.topology.media["cell"].duplex == duplex
 
 
+@pytest.mark.parametrize(
+    ("media", "links", "exponent"),
+    [
+        # What the technology says (netfl/network/links.py), unless the file says otherwise, 0 included.
+        ({}, [{"technology": "wifi4_20"}, {"technology": "wifi6_80"}], 0.11),
+        ({"efficiency_exponent": 0.3}, [{"technology": "wifi4_20"}], 0.3),
+        ({"efficiency_exponent": 0.0}, [{"technology": "wifi4_20"}], 0.0),
+        # 802.11p has none, and figures without a technology say nothing: the largest holds.
+        ({}, [{"technology": "ieee80211p"}], 0.0),
+        ({}, [{"technology": "ieee80211p"}, {"technology": "wifi4_20"}, {"rate": "1 Mbit/s", "latency": "1 ms"}], 0.11),
+        ({}, [{"technology": "lte"}], 0.0),
+        ({}, [{"rate": "1 Mbit/s", "latency": "1 ms"}], 0.0),
+    ],
+)
+def test_contention_costs_what_the_technologies_say(
+    tmp_path: Path, media: dict[str, float], links: list[dict[str, str]], exponent: float
+) -> None:
+    assert load_topology(written(tmp_path, media, *links)).topology.media["cell"].efficiency_exponent == exponent
+
+
 def test_a_half_duplex_technology_cannot_be_in_a_full_duplex_cell(tmp_path: Path) -> None:
     with pytest.raises(
         ScenarioError,

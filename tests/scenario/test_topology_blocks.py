@@ -234,7 +234,7 @@ def test_a_network_in_parts_is_an_error_unless_the_largest_will_do(tmp_path: Pat
         ({"generate": "star", "devices": 2, "link": "wfi4_20"}, ["topology.link: no link technology 'wfi4_20' (did you mean 'wifi4_20'?)"]),
         ({"generate": "star", "devices": 2, "link": {"rate": "1 Mbit/s"}}, ["`latency`"]),
         ({"generate": "star", "devices": 2, "profiles": {"device": "pi-44"}}, ["topology.profiles.device: no device profile 'pi-44'"]),
-        ({"generate": "star", "devices": 10**9}, ["at most 200,000 sites"]),
+        ({"generate": "star", "devices": 10**9}, ["at most 1,000,000 sites"]),
         ({"generate": "star", "import": "x"}, ["got both"]),
         ({"generate": 3}, ["no generator '3'"]),
         ({"generate": "waxman", "sites": 5, "server": "site-9"}, ["topology.server: no site 'site-9' (did you mean 'site-"]),

@@ -12,13 +12,14 @@ import pytest
 from netfl import run
 from netfl.compute import DeviceProfile
 from netfl.errors import ScenarioError
+from netfl.network.links import TECHNOLOGIES
 from netfl.network.outages import ScheduledOutages
-from netfl.network.topology import Link, Site, Topology
+from netfl.network.topology import Link, Medium, Site, Topology
 from netfl.network.transport import Fluid
 from netfl.randomness import Streams
 from netfl.store import Store
 from netfl.trace import Trace
-from netfl.workloads import Session
+from netfl.workloads import Session, Setting
 from netfl.workloads.background import Background, Files, OnOff, Traffic, bounded_pareto, smallest_of
 from netfl.world import World
 from tests.workloads.small import small, training_only
@@ -117,12 +118,38 @@ def test_an_on_off_source_by_hand() -> None:
     assert sum(length for _, length in messages) == pytest.approx(7.78e6, rel=3 * 0.022)
 
 
+def firsts(source: OnOff, count: int) -> list[tuple[float, int]]:
+    """The first message of so many sources."""
+    return [next(source.messages(Streams(2, replicate).stream("x"))) for replicate in range(count)]
+
+
 def test_it_is_on_at_time_0_as_often_as_later() -> None:
-    # A source that is on for 3 of 4 s makes its first message after 0.1 s if it is on at time 0 for that long: 0.75 * exp(-0.1 / 3)
-    # = 0.7254 of 2,000 sources, 3 standard errors of which are 3 %.
+    # A source that is on for 3 of 4 s sends within 0.1 s, the time of a message, if it is on at time 0: a whole message, or the rest when it
+    # goes off. One that is off does if off and on time together are shorter: 0.25 * 0.1 ** 2 / (2 * 1 * 3) = 0.0004. Of 2,000 sources
+    # 0.7504 in all, 3 standard errors of which are 2.9 %.
     source = OnOff(rate=80_000.0, mean_on=3.0, mean_off=1.0, message=1000)
-    first = [next(source.messages(Streams(2, replicate).stream("x"))) for replicate in range(2000)]
-    assert sum(each == (0.1, 1000) for each in first) / 2000 == pytest.approx(0.7254, abs=0.03)
+    assert sum(time_s <= 0.1 for time_s, _ in firsts(source, 2000)) / 2000 == pytest.approx(0.7504, abs=0.029)
+
+
+def test_sources_that_are_on_at_time_0_are_anywhere_in_a_message() -> None:
+    # On for a long time: the first whole message of 0.1 s comes at a time that is uniform from 0 to 0.1 s. Of n = 1,000 such times the
+    # distribution function is nowhere farther than 1.63 / sqrt(n) = 0.052 from a straight line, in 99 of 100 cases (Kolmogorov, Smirnov).
+    source = OnOff(rate=80_000.0, mean_on=1e4, mean_off=1e-3, message=1000)
+    first = firsts(source, 1000)
+    assert {length for _, length in first} <= {1000, *range(1, 1000)}
+    phases = np.sort([time_s for time_s, length in first if length == 1000]) / 0.1
+    assert len(phases) > 990
+    assert np.max(np.abs(phases - np.arange(len(phases)) / len(phases))) < 0.052
+
+
+def test_half_a_message_is_there_at_time_0_when_messages_are_as_long_as_on_times() -> None:
+    # Messages take 1 s, on times 1 s on average: what a source that is on has made of its message, m seconds of it, has density
+    # exp(-m) / (1 - exp(-1)) up to 1 s, of mean 1 - exp(-1) / (1 - exp(-1)) = 0.4180. It stays on until the message is whole with
+    # probability E[exp(-(1 - m))] = exp(-1) / (1 - exp(-1)) * integral of exp(m) exp(-m) = 0.5820. So of 4,000 sources, nearly all of which
+    # are on, 0.5820 send a whole message first; 3 standard errors are 0.0234.
+    source = OnOff(rate=8_000.0, mean_on=1.0, mean_off=1e-6, message=1000)
+    whole = sum(length == 1000 for _, length in firsts(source, 4000)) / 4000
+    assert whole == pytest.approx(0.5820, abs=0.0234)
 
 
 def test_a_pair_draws_by_its_own_name() -> None:
@@ -206,6 +233,64 @@ def test_mistakes_are_told(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         run(beside_training(block(**changes)))
     assert message in str(caught.value)
+
+
+def cell(technology: str, stations: int, **medium: Any) -> Topology:
+    """Stations of one technology around a server, in one medium."""
+    known = TECHNOLOGIES[technology]
+    sites = [Site(name="server", tier="cloud"), *(Site(name=f"s-{i}") for i in range(stations))]
+    links = [
+        Link(
+            name=f"r-{i}", a=f"s-{i}", b="server", up_bps=known.up_bps, down_bps=known.down_bps, medium="air", duplex=known.duplex,
+            duty_cycle=known.duty_cycle, technology=technology,
+        )
+        for i in range(stations)
+    ]  # fmt: skip
+    return Topology(sites, links, [Medium(name="air", **medium)])
+
+
+def overloads(topology: Topology, offered_bps: float, pairs: Any = (("s-*", "server"),)) -> list[str]:
+    """What the check says of so much traffic from each pair."""
+    # On half of the time at twice the rate.
+    workload = Background(pairs=pairs, traffic=OnOff(rate=2 * offered_bps, mean_on=1.0, mean_off=1.0))
+    setting = Setting(topology, dict.fromkeys(topology.sites, PROFILE), {"others": workload}, False)
+    return [message for _, message in workload.problems(setting)]
+
+
+def test_a_crowded_cell_carries_less() -> None:
+    # 20 stations leave 20 ** -0.11 = 0.7192 of 45 Mbit/s, 32.37 Mbit/s, of which each has 1.618.
+    wifi = cell("wifi4_20", 20, efficiency_exponent=0.11)
+    assert overloads(wifi, 1.61e6) == []
+    (told,) = overloads(wifi, 2.16e6)
+    # 20 * 2.16 / 32.37 = 1.335.
+    assert "expected less than medium 'air' carries with 20 stations, got 1.33 times that: 2.16 Mbit/s from each of 20 pairs" in told
+    # Only those who send crowd it: 2 ** -0.11 * 45 / 2 = 20.8 Mbit/s for each of two.
+    assert overloads(wifi, 20e6, (("s-0", "server"), ("s-1", "server"))) == []
+    assert overloads(wifi, 21e6, (("s-0", "server"), ("s-1", "server")))
+
+
+def test_each_direction_of_a_cell_of_frequency_division_has_its_own_air() -> None:
+    # 8.18 Mbit/s of 10 up are 0.818, of 30 down 0.273: together 1.09, and neither full.
+    pairs = (("s-0", "server"), ("server", "s-1"))
+    assert overloads(cell("lte_cat4", 2, duplex="full"), 8.18e6, pairs) == []
+    assert len(overloads(cell("lte_cat4", 2, duplex="half"), 8.18e6, pairs)) == 1
+    # Up 10.2 of 10.
+    (told,) = overloads(cell("lte_cat4", 2, duplex="full"), 10.2e6, pairs)
+    assert "expected less than the uplink of medium 'air' carries, got 1.02 times that: 10.2 Mbit/s from 1 pair;" in told
+
+
+def test_a_duty_cycle_limits_a_link_and_takes_its_share_of_the_air() -> None:
+    # The rate has the 1 % of the duty cycle in it: with it a link takes 0.01 of the air. 20 links at 0.9 of their rates take 0.18 of it.
+    rate_bps = TECHNOLOGIES["lorawan_sf9"].up_bps
+    assert overloads(cell("lorawan_sf9", 20), 0.9 * rate_bps) == []
+    # 1.1 times their rates are too much for each of them, and 0.22 of the air.
+    told = overloads(cell("lorawan_sf9", 20), 1.1 * rate_bps)
+    assert len(told) == 4
+    assert "expected less than link 'r-0' carries, got 1.1 times that" in told[0]
+    assert told[3] == "likewise 17 more links"
+    # 120 links at 0.9 of their rates take 1.08 of the air.
+    (told_of_air,) = overloads(cell("lorawan_sf9", 120), 0.9 * rate_bps)
+    assert "expected less than medium 'air' carries, got 1.08 times that" in told_of_air
 
 
 def test_devices_that_no_link_joins() -> None:
