@@ -1,8 +1,11 @@
 """Messages over datagram radios: frames with their time on air, duty cycles, collisions, losses and repetitions.
 
-A message is cut into frames at its source, by the smallest limit of all radios on its route; each frame then goes its way hop by hop, and
-the next one starts when the radio of the first hop is done with this one. A hop over a radio takes the frame whole: nothing of it is
-forwarded before all of it is received. Runs of hops that are no datagram radios move each frame as the fluid does, without the radio's headers.
+A message is cut into frames at its source, by the smallest limit of all radios on its route; each frame then goes its way hop by hop. A hop over
+a radio takes the frame whole: nothing of it is forwarded before all of it is received; and it takes the frames of one message one at a time, in
+their order, the next one when this one has been sent or, where frames are confirmed, answered. Between messages radios take turns. Runs of hops
+that are no datagram radios move bytes as the fluid does, without the radio's headers: a message that begins on one moves as one flow, of which
+each frame is there as soon as its last bit is, so that they follow one another at the wire's rate and the latency passes once; behind a radio
+each frame is a flow of its own, and its latency passes while the radio sends the next.
 
 A sender's radio sends one frame at a time, first come first served, and keeps silent in a sub-band as its duty cycle asks; while the device is
 down its frames wait. On a medium of LoRaWAN radios they send at will, and two frames of one spreading factor and channel that overlap are both
@@ -14,6 +17,8 @@ Confirmed (LoRaWAN, RFC 7252's CoAP): the receiver of a radio hop answers a fram
 frame until it hears that. LoRaWAN's answer goes out a second later (its first window) or not at all, if the receiver is sending then or the
 duty cycle forbids it. A transfer is delivered when all its frames have arrived and have been confirmed. Not confirmed, its sender never
 learns of a loss: all frames go out, and the transfer has failed if one of them was lost.
+
+What held a message back is told for the frame that ended it; while that waited for earlier frames of its message, for what those did meanwhile.
 
 Devices listen all the time (LoRaWAN class C): class A's downlink only after an uplink is not modelled.
 """
@@ -31,7 +36,7 @@ import simpy
 from annotated_types import Ge
 
 from netfl.network.bursts import BurstyLoss, LossChains
-from netfl.network.fabric import Fabric, Flow, Held
+from netfl.network.fabric import Fabric, Flow, Held, Step
 from netfl.network.links import TECHNOLOGIES, Radio
 from netfl.network.lora import SubBand
 from netfl.network.loss import LOSSES, Delivery, Losses
@@ -158,8 +163,8 @@ class _Burst:
 
     def turn(self, cause: str, element: str) -> None:
         """Say what its frame does now, if it is this burst that the frame waits for."""
-        if not self.acknowledges and not self.exchange.heard:
-            self.exchange.frame.turn(cause, element)
+        if not self.acknowledges:
+            self.exchange.turn(cause, element)
 
 
 class _Air:
@@ -218,7 +223,8 @@ class _Station:
         burst = self.queue[0]
         band, free_s = self.open_band(burst.exchange.leg)
         if free_s > now:
-            burst.turn("duty cycle", burst.hop.link.name)
+            for waiting in self.queue:
+                waiting.turn("duty cycle", waiting.hop.link.name)
             self._come_back(free_s)
         elif self.air.access == "queue" and (self.air.bursts or (self.air.waiting and not its_turn)):
             burst.turn("queue", self.air.name)
@@ -228,6 +234,8 @@ class _Station:
         else:
             self.queue.popleft()
             self.send(burst, band)
+            for waiting in self.queue:
+                waiting.turn("queue", self.air.name)
 
     def open_band(self, leg: _Leg) -> tuple[int, float]:
         """The sub-band that is free first, and from when."""
@@ -332,10 +340,10 @@ class _Leg:
 class _Exchange:
     """A frame's crossing of one radio hop: its transmissions, and what is heard of them."""
 
-    def __init__(self, frame: _Frame, leg: _Leg, place: int) -> None:
+    def __init__(self, frame: _Frame, line: _Line) -> None:
         self.frame = frame
-        self.leg = leg
-        self.place = place
+        self.line = line
+        self.leg = line.leg
         self.tries = 0
         self.heard = False
         self.confirmed = False
@@ -346,15 +354,21 @@ class _Exchange:
         settings = self.frame.transfer.transport.settings
         self.tries += 1
         self.frame.transfer.attempts = max(self.frame.transfer.attempts, self.tries)
-        if not self.heard:
-            self.frame.turn("queue", self.leg.sender.air.name)
+        self.turn("queue", self.leg.sender.air.name)
         self.leg.sender.submit(_Burst(self, self.leg.hop, self.leg.radio, settings.header + self.frame.payload_bytes, False))
+
+    def turn(self, cause: str, element: str) -> None:
+        """Say what is done about this frame now: for the frames behind it until it is confirmed, for itself until it is heard."""
+        now = self.frame.transfer.transport.env.now
+        if not self.confirmed:
+            self.line.times.turn(now, (cause, element))
+        if not self.heard:
+            self.frame.times.turn(now, (cause, element))
 
     def begin(self, burst: _Burst) -> None:
         """A burst goes on the air."""
         self.frame.transfer.on_air[burst] = None
-        if not burst.acknowledges and not self.heard:
-            self.frame.turn("airtime", burst.hop.link.name)
+        burst.turn("airtime", burst.hop.link.name)
 
     def received(self, burst: _Burst, latency_s: float) -> None:
         """A burst has come through."""
@@ -372,8 +386,8 @@ class _Exchange:
         if not self.heard:
             self.heard = True
             if latency_s:
-                self.frame.turn("latency", burst.hop.link.name)
-            transport.at(latency_s, lambda: self.frame.enter(self.place + 1))
+                self.frame.times.turn(transport.env.now, ("latency", burst.hop.link.name))
+            transport.at(latency_s, lambda: self.frame.enter(self.line.place + 1))
         if transport.settings.confirmed:
             transport.at(latency_s + self.leg.radio.ack_delay_s, self._answer)
         self._sent()
@@ -396,11 +410,9 @@ class _Exchange:
         if transfer.ended:
             return
         if not settings.confirmed:
-            if self.place == 0:
-                transfer.release()
+            self.line.go_on()
             return
-        if not self.heard:
-            self.frame.turn("acknowledgement", self.leg.hop.link.name)
+        self.turn("acknowledgement", self.leg.hop.link.name)
         radio = self.leg.radio
         latency_s = 0.0 if radio.latency_in_frame else 2 * self.leg.hop.link.latency_s
         answer_s = latency_s + radio.ack_delay_s + radio.air_s(settings.header)
@@ -437,34 +449,153 @@ class _Exchange:
         transfer = self.frame.transfer
         if transfer.ended:
             return
-        if self.place == 0:
-            transfer.release()
+        self.line.go_on()
         self.frame.open -= 1
         self.frame.check()
+
+
+class _Times:
+    """What something spent its time on: one cause at a time, each with the element that it is about."""
+
+    __slots__ = ("doing", "since_s", "sums")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.doing: tuple[str, str] | None = None
+        # Of each cause the seconds, and what rounding has kept from them: a message may have many thousand frames.
+        self.sums: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def turn(self, now_s: float, doing: tuple[str, str] | None) -> None:
+        """What it has done until now is over; from now on it does this."""
+        if self.doing is not None and now_s > self.since_s:
+            self.add(self.doing, now_s - self.since_s)
+        self.since_s = now_s
+        self.doing = doing
+
+    def add(self, cause: tuple[str, str], seconds: float) -> None:
+        """Count seconds of a cause (Neumaier's sum)."""
+        before, kept = self.sums.get(cause, (0.0, 0.0))
+        after = before + seconds
+        kept += (before - after) + seconds if before >= seconds else (seconds - after) + before
+        self.sums[cause] = (after, kept)
+
+    def at(self, now_s: float) -> dict[tuple[str, str], tuple[float, float]]:
+        """The sums until now."""
+        self.turn(now_s, self.doing)
+        return dict(self.sums)
+
+
+class _Line:
+    """The frames of one message at one radio hop: one of them is being sent, or waits for its acknowledgement; the others wait for that."""
+
+    __slots__ = ("busy", "leg", "place", "times", "transfer", "waiting")
+
+    def __init__(self, transfer: DatagramTransfer, leg: _Leg, place: int) -> None:
+        self.transfer = transfer
+        self.leg = leg
+        self.place = place
+        self.waiting: deque[_Frame] = deque()
+        self.busy = False
+        self.times = _Times(transfer.start_s)
+
+    def join(self, frame: _Frame) -> None:
+        """Send a frame after those that came before it."""
+        if self.busy:
+            frame.wait(self)
+            self.waiting.append(frame)
+        else:
+            self.busy = True
+            _Exchange(frame, self)
+
+    def go_on(self) -> None:
+        """The radio is done with a frame: send the next."""
+        now = self.transfer.transport.env.now
+        self.busy = False
+        self.times.turn(now, None)
+        if self.waiting:
+            frame = self.waiting.popleft()
+            frame.waited()
+            self.join(frame)
+        elif self.place == 0:
+            self.transfer.release(self)
+
+
+class _Train:
+    """The frames of a message on the wires of its first leg, one behind the other in one flow: a `Pace` that asks at the end of each.
+
+    Args:
+        transfer: whose.
+        frame_bytes: of each frame but the last, which may have fewer.
+        behind: frames after the first.
+    """
+
+    num_bytes: ClassVar[None] = None
+
+    def __init__(self, transfer: DatagramTransfer, frame_bytes: int, behind: int) -> None:
+        self.transfer = transfer
+        self.frame_bytes = frame_bytes
+        self.behind = behind
+        self.passed = 0
+
+    def begin(self, now_s: float, moved_bits: float) -> Step:
+        """Nothing holds the flow but the wires, until the next frame is complete."""
+        due_bits = 8.0 * self.frame_bytes * (self.passed + 1) if self.passed < self.behind else math.inf
+        return Step(math.inf, "", math.inf, due_bits)
+
+    def step(self, now_s: float, moved_bits: float, rate_bps: float) -> Step:
+        """A frame is complete, and goes on in an event of its own: the fabric is at work."""
+        self.passed += 1
+        self.transfer.transport.at(0.0, self.transfer.uncouple)
+        return self.begin(now_s, moved_bits)
+
+    def tail_s(self, now_s: float) -> float:
+        """The wires lose nothing."""
+        return 0.0
+
+    def repeated_bytes(self, moved_bytes: int) -> int:
+        """The wires lose nothing."""
+        return 0
 
 
 class _Frame:
     """A part of a message, on its way over the legs of the route."""
 
-    __slots__ = ("arrived", "doing", "on_wires", "open", "payload_bytes", "since_s", "spent_s", "transfer")
+    __slots__ = ("_line", "_mark", "arrived", "on_wires", "open", "payload_bytes", "times", "transfer")
 
     def __init__(self, transfer: DatagramTransfer, payload_bytes: int) -> None:
         self.transfer = transfer
         self.payload_bytes = payload_bytes
         self.arrived = False
         self.open = 0
-        self.spent_s: dict[tuple[str, str], float] = {}
+        self.times = _Times(transfer.start_s)
         self.on_wires: dict[tuple[str, str], Held] = {}
-        self.doing = ("earlier frames", "")
-        self.since_s = transfer.start_s
+        # The line in which it waits, and what its frames had spent their time on when it joined.
+        self._line: _Line | None = None
+        self._mark: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def turn(self, cause: str, element: str) -> None:
-        """What it has done until now is over; from now on it does this."""
+    def wait(self, line: _Line) -> None:
+        """Wait for the earlier frames of the message from now on."""
         now = self.transfer.transport.env.now
-        if now > self.since_s:
-            self.spent_s[self.doing] = self.spent_s.get(self.doing, 0.0) + (now - self.since_s)
-        self.since_s = now
-        self.doing = (cause, element)
+        self.times.turn(now, None)
+        self._line = line
+        self._mark = line.times.at(now)
+
+    def waited(self, line: _Line | None = None) -> None:
+        """That is over: what those did meanwhile is what it waited for.
+
+        Args:
+            line: in which it waited since the message began; None for the one that it joined, if any.
+        """
+        line = line or self._line
+        if line is None:
+            return
+        now = self.transfer.transport.env.now
+        for cause, (seconds, kept) in line.times.at(now).items():
+            before, kept_before = self._mark.get(cause, (0.0, 0.0))
+            self.times.add(cause, (seconds - before) + (kept - kept_before))
+        self.times.turn(now, None)
+        self._line = None
+        self._mark = {}
 
     def enter(self, place: int) -> None:
         """Begin a leg, or arrive."""
@@ -473,49 +604,23 @@ class _Frame:
             return
         if place == len(transfer.legs):
             self.arrived = True
-            if self.open:
-                self.turn("acknowledgement", "")
+            self.times.turn(transfer.transport.env.now, ("acknowledgement", "") if self.open else None)
             self.check()
             return
         leg = transfer.legs[place]
         if isinstance(leg, _Leg):
             self.open += transfer.transport.settings.confirmed
-            _Exchange(self, leg, place)
-            return
-        header = transfer.transport.settings.header if transfer.framed else 0
-        self.turn("wires", leg.source)
-        flow = transfer.transport.fabric.start(
-            leg,
-            header + self.payload_bytes,
-            patience_s=transfer.transport.settings.timeout,
-            announce=lambda flow: self._carried(flow, place),
-        )
-        transfer.flows[flow] = self
-
-    def _carried(self, flow: Flow, place: int) -> None:
-        """A run of wired hops is behind it, or has failed."""
-        transfer = self.transfer
-        del transfer.flows[flow]
-        moved = int((flow.moved_bits + 1e-6) // 8)
-        arrived = flow.outcome == "finished"
-        for hop in flow.route.hops:
-            transfer.count(hop, moved, useful=arrived, air_s=hop.air_s(moved))
-        self.book(flow)
-        if not arrived:
-            transfer.fail(self)
-            return
-        if place == 0:
-            transfer.release()
-        self.enter(place + 1)
+            transfer.line(leg, place).join(self)
+        else:
+            self.times.turn(transfer.transport.env.now, None)
+            transfer.carry(self, leg, place)
 
     def book(self, flow: Flow) -> None:
-        """Say what held it back on a run of wired hops, in place of the time that it took in all."""
-        self.turn("", "")
-        self.spent_s.pop(("wires", flow.route.source), None)
+        """Say what held it back on a run of wired hops until now."""
+        self.times.turn(self.transfer.transport.env.now, None)
         for cause, seconds in (("latency", flow.latency_s), ("outage", flow.stalled_s)):
             if seconds:
-                key = (cause, flow.route.source)
-                self.spent_s[key] = self.spent_s.get(key, 0.0) + seconds
+                self.times.add((cause, flow.route.source), seconds)
         for held in flow.held:
             key = (held.cause, held.element)
             before = self.on_wires.get(key, Held(*key, 0.0, 0.0, 0.0))
@@ -558,8 +663,8 @@ class DatagramTransfer:
         outcome: delivered, aborted, failed (a frame was lost for good), or in_flight (not ended, or cut off by the run's end).
         attempts: the most times that one of its frames was sent over one hop.
         latency_s: seconds of silence of the frame that ended it.
-        stalled_s: seconds for which outages held that frame.
-        held: what else that frame waited for; with these, the seconds sum to the duration.
+        stalled_s: seconds for which outages held that frame, or earlier ones that it waited for.
+        held: what else that frame, or earlier ones that it waited for, waited for; with these, the seconds sum to the duration.
     """
 
     even: ClassVar[bool] = False
@@ -584,6 +689,9 @@ class DatagramTransfer:
         self.legs = transport.legs(route)
         self.on_air: dict[_Burst, None] = {}
         self.flows: dict[Flow, _Frame] = {}
+        self._lines: dict[int, _Line] = {}
+        # Bytes of the frames that have left the flow in which others follow them.
+        self._uncoupled: dict[Flow, int] = {}
         self._accounts = {(hop.link.name, hop.forward): _Account(hop) for hop in route.hops}
         per_frame = [leg.radio.payload_bytes for leg in self.legs if isinstance(leg, _Leg)]
         limit = transport.settings.payload_limit
@@ -646,20 +754,79 @@ class DatagramTransfer:
     def begin(self) -> None:
         """Send the first frame."""
         if self.legs:
-            self.release()
+            self._next_frame().enter(0)
         else:
             self.attempts = 1
             self._end("delivered", None)
 
-    def release(self) -> None:
+    def release(self, line: _Line) -> None:
         """The radio of the first hop is done with a frame: send the next."""
         if self._released < self._count and not self.ended:
-            rest = self.num_bytes - self._released * self._per_frame
-            frame = _Frame(self, min(rest, self._per_frame))
-            self._released += 1
-            self.attempts = max(self.attempts, 1)
-            self._frames[frame] = None
+            frame = self._next_frame()
+            frame.waited(line)
             frame.enter(0)
+
+    def _next_frame(self) -> _Frame:
+        rest = self.num_bytes - self._released * self._per_frame
+        frame = _Frame(self, min(rest, self._per_frame))
+        self._released += 1
+        self.attempts = max(self.attempts, 1)
+        self._frames[frame] = None
+        return frame
+
+    def line(self, leg: _Leg, place: int) -> _Line:
+        """Where its frames wait for one another before a radio hop."""
+        if place not in self._lines:
+            self._lines[place] = _Line(self, leg, place)
+        return self._lines[place]
+
+    def carry(self, frame: _Frame, leg: Route, place: int) -> None:
+        """Move a frame over a run of wired hops; if they are the first, all other frames behind it."""
+        transport = self.transport
+        header = transport.settings.header if self.framed else 0
+        behind = self._count - 1 if place == 0 else 0
+        flow = transport.fabric.start(
+            leg,
+            self.num_bytes + header * self._count if place == 0 else header + frame.payload_bytes,
+            patience_s=transport.settings.timeout,
+            announce=lambda flow: self._carried(flow, place),
+            pace=_Train(self, header + self._per_frame, behind) if behind else None,
+        )
+        self.flows[flow] = frame
+
+    def uncouple(self) -> None:
+        """A frame has come to the end of the wires of the first leg, and another is behind it."""
+        if self.ended:
+            return
+        # It was there before all others, and is until its last frame has left it.
+        flow = next(iter(self.flows))
+        frame = self.flows[flow]
+        num_bytes = self._per_frame + self.transport.settings.header
+        self._count_flow(flow, num_bytes, useful=True)
+        self._uncoupled[flow] = self._uncoupled.get(flow, 0) + num_bytes
+        frame.book(flow)
+        self.flows[flow] = self._next_frame()
+        frame.enter(1)
+
+    def _carried(self, flow: Flow, place: int) -> None:
+        """A run of wired hops is behind a frame, or has failed."""
+        arrived = flow.outcome == "finished"
+        self._count_flow(flow, self._coupled_bytes(flow), useful=arrived)
+        self._uncoupled.pop(flow, None)
+        frame = self.flows.pop(flow)
+        frame.book(flow)
+        if arrived:
+            frame.enter(place + 1)
+        else:
+            self.fail(frame)
+
+    def _count_flow(self, flow: Flow, num_bytes: int, *, useful: bool) -> None:
+        for hop in flow.route.hops:
+            self.count(hop, num_bytes, useful=useful, air_s=hop.air_s(num_bytes))
+
+    def _coupled_bytes(self, flow: Flow) -> int:
+        """What has moved of a flow, less the frames that have left it."""
+        return int((flow.moved_bits + 1e-6) // 8) - self._uncoupled.get(flow, 0)
 
     def resolve(self, frame: _Frame, arrived: bool) -> None:
         """A frame has reached the end of its way, or is lost for good."""
@@ -718,22 +885,23 @@ class DatagramTransfer:
         """Bytes of frames that are on this hop now."""
         now = self.transport.env.now
         on_air = sum(int(b.wire_bytes * (now - b.start_s) / b.air_s) for b in self.on_air if _same(b.hop, hop))
-        flowing = sum(int((flow.moved_bits + 1e-6) // 8) for flow in self.flows if any(_same(each, hop) for each in flow.route.hops))
+        flowing = sum(self._coupled_bytes(flow) for flow in self.flows if any(_same(each, hop) for each in flow.route.hops))
         return on_air + flowing
 
     def _stop_flows(self, in_flight: bool) -> None:
         for flow, frame in list(self.flows.items()):
             flow.abort()
             frame.book(flow)
-            moved = int((flow.moved_bits + 1e-6) // 8)
+            moved = self._coupled_bytes(flow)
+            if not in_flight:
+                self._count_flow(flow, moved, useful=False)
+                continue
             for hop in flow.route.hops:
-                if in_flight:
-                    account = self._account(hop)
-                    account.under_way += moved
-                    account.air_s += hop.air_s(moved)
-                else:
-                    self.count(hop, moved, useful=False, air_s=hop.air_s(moved))
+                account = self._account(hop)
+                account.under_way += moved
+                account.air_s += hop.air_s(moved)
         self.flows.clear()
+        self._uncoupled.clear()
 
     def _end(self, outcome: Literal["delivered", "aborted", "failed"], frame: _Frame | None) -> None:
         # A frame on the air goes on to its end, heard by nobody who cares.
@@ -751,10 +919,12 @@ class DatagramTransfer:
         self.on_air.clear()
         self.ended = True
         self.end_s = self.transport.env.now
+        self._lines.clear()
         if frame is None:
             return
-        frame.turn("", "")
-        for (cause, element), seconds in frame.spent_s.items():
+        frame.waited()
+        for (cause, element), (seconds, kept) in frame.times.at(self.end_s).items():
+            seconds += kept
             if cause == "latency":
                 self.latency_s += seconds
             elif cause == "outage":

@@ -13,7 +13,7 @@ from netfl.units import format_bytes, format_duration, format_rate
 __all__ = ["Explanation", "Part", "explain"]
 
 _ORDER = ("set-up", "latency", "slow start", "window", "link", "medium", "last packet",
-    "earlier frames", "queue", "duty cycle", "airtime", "acknowledgement", "outage", "pause", "rehearsed",
+    "queue", "duty cycle", "airtime", "acknowledgement", "outage", "pause", "rehearsed",
 )  # fmt: skip
 
 
@@ -47,11 +47,10 @@ class Part(NamedTuple):
             "outage": "outages on the way",
             "pause": "pauses between attempts",
             "rehearsed": f"the row stands for several rehearsed transfers: their bits moved, or it was another's turn; {rate}",
-            "earlier frames": "its last frame waited at the source for the earlier ones",
-            "queue": f"its last frame waited for '{self.element}' to be free",
-            "duty cycle": f"its last frame waited for the duty cycle of '{self.element}'",
-            "airtime": f"its last frame on the air of '{self.element}', repetitions included",
-            "acknowledgement": "its last frame waited for acknowledgements" + (f" on '{self.element}'" if self.element else ""),
+            "queue": f"its frames waited for '{self.element}' to be free",
+            "duty cycle": f"its frames waited for the duty cycle of '{self.element}'",
+            "airtime": f"its frames on the air of '{self.element}', repetitions included",
+            "acknowledgement": "its frames waited for acknowledgements" + (f" on '{self.element}'" if self.element else ""),
         }.get(self.cause, self.cause)
 
 

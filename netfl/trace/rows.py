@@ -97,8 +97,8 @@ class Wait:
         transfer: its number.
         cause: link or medium (the capacity that was its bottleneck), set-up (of a connection), slow start, window (a congestion window that losses
             cut), last packet (lost, and late) or pause (between attempts). Of a row that stands for several
-            rehearsed transfers: rehearsed (their bits moved, or it was another's turn). Of a datagram transfer, for the frame that ended it: earlier frames
-            (the first radio was busy with them), queue, duty cycle, airtime, acknowledgement (waited for).
+            rehearsed transfers: rehearsed (their bits moved, or it was another's turn). Of a datagram transfer, for the frame that ended it
+            and the earlier ones that it waited for: queue (another's frames), duty cycle, airtime, acknowledgement (waited for).
         element: the link (with its direction if each has a capacity of its own), the medium or the air; empty for the other causes.
         seconds: for how long, over all attempts.
         share: of that capacity, on average over that time; 0 for the other causes.

@@ -58,6 +58,15 @@ def account(transfer):
     return found
 
 
+def held(transfer):
+    """Seconds by cause, beside latency and outages; the sum is right."""
+    account(transfer)
+    found = {}
+    for cause, _, seconds, _, _ in transfer.held:
+        found[cause] = found.get(cause, 0.0) + seconds
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Script:
     """Loses the frames that it names, counted from 1 in every direction of every link."""
@@ -93,8 +102,9 @@ def test_a_message_is_cut_and_its_sender_waits_for_the_duty_cycle():
     env.run(transfer.done)
     assert transfer.end_s == pytest.approx(200 * T222 + time_on_air_s(69, 7))
     assert account(transfer) == {("l0", True): (539, 539, 0, 0)}
+    # The last frame waited for the first two: 99 T of silence and T on the air each, which is what it waited for.
     assert {cause: seconds for cause, _, seconds, _, _ in transfer.held} == pytest.approx(
-        {"earlier frames": 101 * T222, "duty cycle": 99 * T222, "airtime": time_on_air_s(69, 7)}
+        {"duty cycle": 198 * T222, "airtime": 2 * T222 + time_on_air_s(69, 7)}
     )
 
 
@@ -120,6 +130,10 @@ def test_a_gateway_shares_its_duty_cycle_among_its_devices():
     transfers = [transport.send("g", f"d{n}", 222) for n in range(5)]
     env.run()
     assert [transfer.end_s for transfer in transfers] == pytest.approx([(100 * n + 1) * T222 for n in range(5)])
+    # What held them is the gateway's silence, and the radio busy with those before.
+    for n, transfer in enumerate(transfers):
+        expected = {"duty cycle": 99 * n * T222, "queue": n * T222, "airtime": T222}
+        assert held(transfer) == pytest.approx({cause: seconds for cause, seconds in expected.items() if seconds})
 
 
 def test_payload_limit_and_header():
@@ -381,7 +395,7 @@ def test_a_message_from_the_wire_and_back_to_the_air():
     env, transport = city()
     transfer = transport.send("t", "d0", 300)
     env.run(transfer.done)
-    # Frame 1 is at g after 30.222 ms, frame 2 after 60.3 ms, while frame 1 is on the air.
+    # Frame 1 is at g after 30.222 ms, frame 2 after 30.3 ms, while frame 1 is on the air.
     assert transfer.end_s == pytest.approx(0.030222 + T222 + time_on_air_s(91, 7))
     env, transport = city()
     transfer = transport.send("d1", "d0", 10)
@@ -405,6 +419,70 @@ def test_a_wire_that_stays_down_fails_the_transfer():
     air_s = time_on_air_s(113, 7)
     assert (transfer.outcome, transfer.end_s, transfer.stalled_s) == ("failed", pytest.approx(air_s + 5), pytest.approx(5))
     assert account(transfer) == {("l0", True): (113, 0, 113, 0), ("gs", True): (0, 0, 0, 0), ("st", True): (0, 0, 0, 0)}
+
+
+# --- one message over wires and a radio -------------------------------------------------------------------------------------
+
+
+RATE_BPS, LATENCY_S = 8e6, 0.3
+"""Of the wires: every radio here is slower, and takes less for a frame than they are away."""
+
+
+def chain(shape, technology, timelines=None, rate_bps=RATE_BPS, **settings):
+    """Sites 0, 1, ... in a row: a wire for each w, a radio for the r."""
+    links = [
+        link(f"link{n}", f"{n}", f"{n + 1}", technology) if kind == "r"
+        else Link(name=f"link{n}", a=f"{n}", b=f"{n + 1}", up_bps=rate_bps, down_bps=rate_bps, latency_s=LATENCY_S)
+        for n, kind in enumerate(shape)
+    ]  # fmt: skip
+    free = {"sub_bands": FREE} if technology.startswith("lorawan") else {}
+    env, transport = network(links, timelines, ack_random_factor=1.0, **free, **settings)
+    return env, transport, TECHNOLOGIES[technology].radio, links[shape.index("r")].latency_s
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("technology", ["ieee802154", "ble4", "ble42", "lorawan_sf7"])
+@pytest.mark.parametrize("shape", ["wr", "rw", "wrw"])
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_frames_follow_one_another_on_wires_and_take_turns_on_a_radio(shape, technology, confirmed, count):
+    """n frames, each w on a wire L long, a on the air and l on its way there; an answer begins d later, takes k and l.
+
+    On a wire the frames follow one another, so that L passes once, and the radio, the bottleneck, is never without a frame from the first one on.
+    - Not confirmed: it sends from the time at which the first frame is there for n a, and the last then goes on alone: L + w + n a + l
+      (wire, radio), n a + l + L + w (radio, wire), L + w + n a + l + L + w.
+    - Confirmed: a frame and its answer take c = a + l + d + k + l, and the next goes out after that: L + w + n c (wire, radio). The last
+      goes on by wire while its answer comes back: (n - 1) c + a + l + max(L + w, d + k + l) (radio, wire), and L + w more (wire, radio, wire).
+    """
+    env, transport, radio, latency_s = chain(shape, technology, confirmed=confirmed)
+    num_bytes = count * radio.payload_bytes
+    transfer = transport.send("0", str(len(shape)), num_bytes)
+    env.run(transfer.done)
+    air_s, wire_s = radio.air_s(radio.payload_bytes), 8 * radio.payload_bytes / RATE_BPS
+    away_s = 0.0 if radio.latency_in_frame else latency_s
+    assert wire_s < air_s
+    before_s = LATENCY_S + wire_s if shape.startswith("w") else 0.0
+    behind_s = LATENCY_S + wire_s if shape.endswith("w") else 0.0
+    if confirmed:
+        back_s = radio.ack_delay_s + radio.air_s(0) + away_s
+        expected = before_s + (count - 1) * (air_s + away_s + back_s) + air_s + away_s + max(behind_s, back_s)
+    else:
+        expected = before_s + count * air_s + away_s + behind_s
+    assert (transfer.outcome, transfer.attempts) == ("delivered", 1)
+    assert transfer.end_s == pytest.approx(expected, rel=1e-9)
+    headers = radio.header_bytes * count
+    moved = {(f"link{n}", True): num_bytes + (headers if kind == "r" else 0) for n, kind in enumerate(shape)}
+    if confirmed:
+        moved[f"link{shape.index('r')}", False] = headers
+    assert account(transfer) == {key: (sent, sent, 0, 0) for key, sent in moved.items()}
+    # Nobody else is there to wait for; what the last frame waited for is the air and the answers of the frames before it.
+    causes = held(transfer)
+    assert set(causes) <= {"link", "airtime", "acknowledgement"}
+    if not confirmed:
+        # On the wire the last frame was behind all others; it comes to the radio when the first n - 1 wire times of n a are over.
+        ahead_s = (count - 1) * wire_s if shape.startswith("w") else 0.0
+        assert causes["airtime"] == pytest.approx(count * air_s - ahead_s)
+        assert causes["link"] == pytest.approx(ahead_s + wire_s * shape.count("w"))
+        assert transfer.latency_s == pytest.approx(LATENCY_S * shape.count("w") + away_s)
 
 
 # --- outages ----------------------------------------------------------------------------------------------------------------
