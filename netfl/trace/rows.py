@@ -298,7 +298,7 @@ class Setback:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outage:
-    """A time for which a device or link was down; written at the run's end, for elements that have outages.
+    """A time for which a device or link was down; written at the run's end, of elements that a transfer crossed or a workload asked for.
 
     Args:
         element: name of the device or link.

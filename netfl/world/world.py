@@ -370,7 +370,7 @@ class World:
     def _record_outages(self) -> None:
         rows = [
             Outage(element=name, element_kind="device" if name in self.topology.sites else "link", start_s=start, end_s=end)
-            for name in self._timelines.with_outages()
+            for name in self._timelines.asked()
             for start, end in self._timelines.glance(name).down_intervals(self.now)
         ]
         rows += [
