@@ -16,15 +16,18 @@ from netfl.learning.models import MODELS
 from netfl.learning.partition import PARTITIONS
 from netfl.learning.select import SELECTORS
 from netfl.learning.slicing import PARTITIONERS
+from netfl.network.battery import Battery
+from netfl.network.bursts import LossBursts
 from netfl.network.generators import GENERATORS, LinkClass
 from netfl.network.links import TECHNOLOGIES
 from netfl.network.loss import LOSSES
 from netfl.network.outages import OUTAGES
 from netfl.network.transport import TRANSPORTS
+from netfl.network.variation import RateTrace
 from netfl.placement.planners import PLANNERS
 from netfl.scenario.reader import to_plain
-from netfl.scenario.schema import TopologyFile
-from netfl.scenario.topologies import Attach, GenerateMesh, ImportBlock, TierProfiles
+from netfl.scenario.schema import DeviceBlock, LinkBlock, MediumBlock, TopologyFile
+from netfl.scenario.topologies import Attach, GenerateMesh, GenerateTiered, ImportBlock, TierProfiles
 from netfl.units import format_bytes, format_duration, format_rate
 from netfl.workloads import WORKLOADS
 from netfl.workloads.arrivals import ARRIVALS
@@ -42,8 +45,15 @@ _FAMILIES = {
 }  # fmt: skip
 _TOPOLOGY_BLOCKS = {
     "devices and links": TopologyFile,
+    "a device": DeviceBlock,
+    "a link": LinkBlock,
+    "a medium": MediumBlock,
+    "battery": Battery,
+    "rate_trace": RateTrace,
+    "loss_bursts": LossBursts,
     "import": ImportBlock,
-    "generate": GenerateMesh,
+    "generate (mesh)": GenerateMesh,
+    "generate (tiered)": GenerateTiered,
     "attach": Attach,
     "profiles": TierProfiles,
     "link classes": LinkClass,

@@ -107,7 +107,7 @@ class _Problems:
 
     def check(self) -> None:
         if self._more:
-            self._found.append(Problem(f"and {self._more:,} more problems", file=self.file))
+            self._found.append(Problem(f"and {counted(self._more, 'more problem')}", file=self.file))
         if self._found:
             raise ScenarioError(*self._found)
 

@@ -138,7 +138,7 @@ class _Sites:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateTiered(_Common):
-    """A topology drawn by rule whose shape says which site is what.
+    """A star, a tree or a hierarchy (`netfl list generators`): what a block may say beside the generator's own settings.
 
     Args:
         seed: of the drawing alone; the scenario's seed and replicate when absent.
@@ -149,7 +149,7 @@ class GenerateTiered(_Common):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateMesh(GenerateTiered, _Sites):
-    """A topology drawn by rule (`netfl list generators`), beside the generator's own settings.
+    """A mesh drawn by rule (`netfl list generators`): what a block may say beside the generator's own settings.
 
     Generators whose shape says which site is what (star, tree, hierarchical) take no `server`, `attach` or `component`.
     """
@@ -363,7 +363,7 @@ def _mesh_draft(settings: Any, draft: Draft, tree: Tree, path: PathKey) -> Draft
     told = [f"server: '{server}'{_labelled(draft, server)}, {why}, is the cloud"]
     if settings.attach is None:
         rest = sum(not site.junction for site in draft.sites) - 1
-        told.append(f"tiers: the {counted(rest, 'other site')} are end devices (no `attach`)")
+        told.append(f"tiers: the {counted(rest, 'other site')} {'is an end device' if rest == 1 else 'are end devices'} (no `attach`)")
     else:
         others = "edge"
         attach: Attach = settings.attach

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from netfl.errors import NoRouteError, Problem, ScenarioError
+from netfl.network.draft import counted
 from netfl.network.prediction import Sent, finish_times
 from netfl.network.routes import Hop, Route
 from netfl.network.tcp import Tcp
@@ -287,7 +288,7 @@ def _read(path: Path) -> _Measured:
     if reader.problems:
         more = len(reader.problems) - MAX_PROBLEMS
         if more > 0:
-            reader.problems[MAX_PROBLEMS:] = [Problem(f"and {more} more problems", file=str(path))]
+            reader.problems[MAX_PROBLEMS:] = [Problem(f"and {counted(more, 'more problem')}", file=str(path))]
         raise ScenarioError(*reader.problems)
     assert topology is not None
     return _Measured(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from netfl.codecs import Pipeline, Stage
 from netfl.errors import NetflError, NoRouteError
 from netfl.learning.aggregators import Aggregator
+from netfl.network.draft import counted
 from netfl.parts import nearest
 from netfl.workloads.session import Session, Setting, matching
 
@@ -47,7 +48,8 @@ def shortened(path: tuple[str | int, ...], messages: list[str]) -> Found:
     for message in messages[:3]:
         yield path, message
     if len(messages) > 3:
-        yield path, f"and {len(messages) - 3} more devices have the same problem"
+        more = len(messages) - 3
+        yield path, f"and {counted(more, 'more device')} {'has' if more == 1 else 'have'} the same problem"
 
 
 def missing_device(setting_name: str, device: str, setting: Setting) -> Found:

@@ -132,6 +132,18 @@ def test_list_links_says_what_contention_costs() -> None:
     assert found == {"wifi4_20": "0.11", "eth_1g": "[D]"}
 
 
+def test_list_topologies_says_which_block_takes_what() -> None:
+    found = json.loads(netfl("list", "topologies", "--json").stdout)["topologies"]
+    assert {"file", "direction"} <= set(found["rate_trace"]["settings"])
+    assert {"mean_good", "mean_bad"} <= set(found["loss_bursts"]["settings"])
+    assert {"capacity", "harvest"} <= set(found["battery"]["settings"])
+    assert {"rate_trace", "loss_bursts"} <= set(found["a link"]["settings"])
+    assert "battery" in found["a device"]["settings"]
+    # A star, a tree and a hierarchy say themselves which site is what.
+    meshes_only = {"server", "attach", "component"}
+    assert set(found["generate (mesh)"]["settings"]) - set(found["generate (tiered)"]["settings"]) == meshes_only
+
+
 def test_validate_says_ok() -> None:
     files = [str(path) for path in sorted((ROOT / "scenarios").glob("*.yaml")) + sorted((ROOT / "topologies").glob("*.yaml"))]
     done = netfl("validate", *files)
@@ -313,7 +325,7 @@ def test_show_draws_a_scenarios_topology_and_refuses_other_endings(scenario: Pat
     [
         ("bomb.graphml", "<!DOCTYPE x [<!ENTITY a 'a'>]><graphml/>", "bomb.graphml:1:13: document types and entities are not read"),
         ("cut.graphml", "<graphml><graph><node id='0'/>", "the file ends too early"),
-        ("nan.json", '{"nodes": [{"id": 1, "lat": NaN}], "edges": []}', "is no JSON number"),
+        ("nan.json", '{"nodes": [{"id": 1, "lat": NaN}], "edges": []}', "is no number"),
         ("lines.txt", "hello\n", "lines.txt:1:1: expected `PROVIDER|CUSTOMER|-1`"),
         ("parts.txt", "1|2|0\n3|4|0\n", "falls into 2 parts"),
     ],

@@ -143,6 +143,12 @@ def test_an_import_is_filled_by_its_rules(row: Path) -> None:
     )
 
 
+def test_one_other_site_is_an_end_device(tmp_path: Path) -> None:
+    path = tmp_path / "pair.json"
+    path.write_text('{"nodes": [{"id": "a"}, {"id": "b"}], "edges": [{"source": "a", "target": "b"}]}')
+    assert load_topology(path).filled[-1] == "tiers: the 1 other site is an end device (no `attach`)"
+
+
 def test_a_workload_that_names_no_server_gets_the_only_cloud(tmp_path: Path, row: Path) -> None:
     loaded = load(scenario(tmp_path, "row.json"))
     assert loaded.scenario.workloads["training"].server == "b"  # type: ignore[attr-defined]

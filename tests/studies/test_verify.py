@@ -141,7 +141,7 @@ def test_all_problems_come_at_once_but_not_without_end(tmp_path: Path) -> None:
     assert len(found) == 3
     found = problems(tmp_path, CASE | {"links": [{}] * 1000})
     assert len(found) == module.MAX_PROBLEMS + 1
-    assert "and 3980 more problems" in found[-1]
+    assert "and 3,980 more problems" in found[-1]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

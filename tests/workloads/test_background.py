@@ -21,6 +21,7 @@ from netfl.store import Store
 from netfl.trace import Trace
 from netfl.workloads import Session, Setting
 from netfl.workloads.background import Background, Files, OnOff, Traffic, bounded_pareto, smallest_of
+from netfl.workloads.checks import shortened
 from netfl.world import World
 from tests.workloads.small import small, training_only
 
@@ -291,6 +292,13 @@ def test_a_duty_cycle_limits_a_link_and_takes_its_share_of_the_air() -> None:
     # 120 links at 0.9 of their rates take 1.08 of the air.
     (told_of_air,) = overloads(cell("lorawan_sf9", 120), 0.9 * rate_bps)
     assert "expected less than medium 'air' carries, got 1.08 times that" in told_of_air
+
+
+@pytest.mark.parametrize(
+    ("count", "last"), [(4, "and 1 more device has the same problem"), (5, "and 2 more devices have the same problem")]
+)
+def test_like_problems_are_counted(count: int, last: str) -> None:
+    assert [message for _, message in shortened((), ["wrong"] * count)] == [*["wrong"] * 3, last]
 
 
 def test_devices_that_no_link_joins() -> None:
