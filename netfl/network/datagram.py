@@ -462,8 +462,7 @@ class _Times:
     def __init__(self, since_s: float) -> None:
         self.since_s = since_s
         self.doing: tuple[str, str] | None = None
-        # Of each cause the seconds, and what rounding has kept from them: a message may have many thousand frames.
-        self.sums: dict[tuple[str, str], tuple[float, float]] = {}
+        self.sums: dict[tuple[str, str], float] = {}
 
     def turn(self, now_s: float, doing: tuple[str, str] | None) -> None:
         """What it has done until now is over; from now on it does this."""
@@ -473,13 +472,10 @@ class _Times:
         self.doing = doing
 
     def add(self, cause: tuple[str, str], seconds: float) -> None:
-        """Count seconds of a cause (Neumaier's sum)."""
-        before, kept = self.sums.get(cause, (0.0, 0.0))
-        after = before + seconds
-        kept += (before - after) + seconds if before >= seconds else (seconds - after) + before
-        self.sums[cause] = (after, kept)
+        """Count seconds of a cause."""
+        self.sums[cause] = self.sums.get(cause, 0.0) + seconds
 
-    def at(self, now_s: float) -> dict[tuple[str, str], tuple[float, float]]:
+    def at(self, now_s: float) -> dict[tuple[str, str], float]:
         """The sums until now."""
         self.turn(now_s, self.doing)
         return dict(self.sums)
@@ -571,7 +567,7 @@ class _Frame:
         self.on_wires: dict[tuple[str, str], Held] = {}
         # The line in which it waits, and what its frames had spent their time on when it joined.
         self._line: _Line | None = None
-        self._mark: dict[tuple[str, str], tuple[float, float]] = {}
+        self._mark: dict[tuple[str, str], float] = {}
 
     def wait(self, line: _Line) -> None:
         """Wait for the earlier frames of the message from now on."""
@@ -590,9 +586,10 @@ class _Frame:
         if line is None:
             return
         now = self.transfer.transport.env.now
-        for cause, (seconds, kept) in line.times.at(now).items():
-            before, kept_before = self._mark.get(cause, (0.0, 0.0))
-            self.times.add(cause, (seconds - before) + (kept - kept_before))
+        for cause, seconds in line.times.at(now).items():
+            meanwhile_s = seconds - self._mark.get(cause, 0.0)
+            if meanwhile_s:
+                self.times.add(cause, meanwhile_s)
         self.times.turn(now, None)
         self._line = None
         self._mark = {}
@@ -923,8 +920,7 @@ class DatagramTransfer:
         if frame is None:
             return
         frame.waited()
-        for (cause, element), (seconds, kept) in frame.times.at(self.end_s).items():
-            seconds += kept
+        for (cause, element), seconds in frame.times.at(self.end_s).items():
             if cause == "latency":
                 self.latency_s += seconds
             elif cause == "outage":

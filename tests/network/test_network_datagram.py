@@ -485,6 +485,83 @@ def test_frames_follow_one_another_on_wires_and_take_turns_on_a_radio(shape, tec
         assert transfer.latency_s == pytest.approx(LATENCY_S * shape.count("w") + away_s)
 
 
+def test_a_wire_slower_than_the_radio_is_what_a_message_waits_for():
+    # 96 B at 10 kbit/s: 76.8 ms a frame; the radio takes 6.876 ms, and idles between. 10.5 frames: the last is half as long.
+    env, transport, radio, _ = chain("wr", "ieee802154", rate_bps=1e4)
+    transfer = transport.send("0", "2", 96 * 10 + 48)
+    env.run(transfer.done)
+    last_s = radio.air_s(48)
+    assert transfer.end_s == pytest.approx(LATENCY_S + 10.5 * 76.8e-3 + last_s)
+    assert held(transfer) == pytest.approx({"link": 10.5 * 76.8e-3, "airtime": last_s})
+
+
+def test_a_message_is_one_flow_on_its_first_wire():
+    # 192 and 95 bytes begin at once: a half of the wire each until the 95 have moved; 95 more of the other have by then, and have the wire alone.
+    env, transport, radio, _ = chain("wr", "ieee802154", rate_bps=1e4)
+    long, short = transport.send("0", "2", 192), transport.send("0", "2", 95)
+    env.run()
+    byte_s = 8e-4
+    assert short.end_s == pytest.approx(LATENCY_S + 2 * 95 * byte_s + radio.air_s(95))
+    assert long.end_s == pytest.approx(LATENCY_S + (95 + 192) * byte_s + radio.air_s(96))
+    assert held(short) == pytest.approx({"link": 2 * 95 * byte_s, "airtime": radio.air_s(95)})
+    assert held(long) == pytest.approx({"link": (95 + 192) * byte_s, "airtime": radio.air_s(96)})
+
+
+@pytest.mark.parametrize("header", [0, 4])
+@pytest.mark.parametrize("ending", ["abort", "close", "outage"])
+def test_a_message_that_ends_on_its_first_wire_has_its_bytes_counted_once(ending, header):
+    # A frame takes 76.8 ms on the wire from 0.3 s on: at 0.5 s two are across and 0.6 of the third, 96 x 2 + 58 bytes.
+    timelines = {"link0": Timeline([0.5])} if ending == "outage" else {}
+    env, transport, radio, _ = chain("wr", "ieee802154", timelines, rate_bps=1e4, header=header, timeout=2.0)
+    transfer = transport.send("0", "2", 5 * (96 - header))
+    env.run(0.5)
+    assert transfer.sent_bytes == transfer.in_flight_bytes == 250
+    if ending == "abort":
+        transfer.abort()
+    elif ending == "close":
+        transport.close()
+    else:
+        env.run(transfer.done)
+    wire, air = (250, 0, 250, 0), (2 * 133, 0, 2 * 133, 0)
+    if ending == "close":
+        wire, air = (250, 0, 0, 250), (2 * 133, 0, 0, 2 * 133)
+    assert radio.header_bytes == 133 - 96
+    assert account(transfer) == {("link0", True): wire, ("link1", True): air}
+    assert transport.fabric.moved_bits["link0", True] == pytest.approx(8 * 250)
+    assert transfer.end_s == pytest.approx(2.5 if ending == "outage" else 0.5)
+    assert transfer.stalled_s == pytest.approx(2.0 if ending == "outage" else 0.0)
+
+
+def test_an_outage_on_the_first_wire_holds_all_frames_behind_it():
+    # Down from 0.35 s to 1.35 s, in the middle of the first frame.
+    env, transport, radio, _ = chain("wr", "ieee802154", {"link0": Timeline([0.35, 1.35])}, rate_bps=1e4)
+    transfer = transport.send("0", "2", 4 * 96)
+    env.run(transfer.done)
+    assert transfer.end_s == pytest.approx(LATENCY_S + 1.0 + 4 * 76.8e-3 + radio.air_s(96))
+    assert (transfer.stalled_s, transfer.latency_s) == (pytest.approx(1.0), pytest.approx(LATENCY_S))
+    assert held(transfer) == pytest.approx({"link": 4 * 76.8e-3, "airtime": radio.air_s(96)})
+
+
+def test_the_duty_cycle_of_a_gateway_is_what_a_message_by_wire_waits_for():
+    # Three frames are at the gateway long before the first is sent: T each, and 99 T of silence between.
+    links = [link("l0", "d0", "g", "lorawan_sf7", "air"), Link(name="gs", a="g", b="s", up_bps=1e9, down_bps=1e9, latency_s=0.01)]
+    env, transport = network(links, media=["air"])
+    transfer = transport.send("s", "d0", 3 * 222)
+    env.run(transfer.done)
+    wire_s = 8 * 222 / 1e9
+    assert transfer.end_s == pytest.approx(0.01 + wire_s + 201 * T222)
+    assert held(transfer) == pytest.approx({"duty cycle": 198 * T222, "airtime": 3 * T222 - 2 * wire_s, "link": 3 * wire_s})
+
+
+def test_seconds_of_thousands_of_frames_sum_to_the_duration():
+    # A week at SF7: the last bit of its seconds is a tenth of a nanosecond, and each cause has sixteen thousand summands.
+    env, transport = lora()
+    transfer = transport.send("d0", "g", 16_000 * 222)
+    env.run(transfer.done)
+    assert transfer.end_s == pytest.approx((15_999 / 0.01 + 1) * T222)
+    assert held(transfer) == pytest.approx({"duty cycle": 15_999 * 99 * T222, "airtime": 16_000 * T222})
+
+
 # --- outages ----------------------------------------------------------------------------------------------------------------
 
 
