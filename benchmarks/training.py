@@ -3,8 +3,8 @@
     python benchmarks/training.py [--json] [--pairs N] [--cases NAME,...] [--peers [FOLDER]] [--tables rounds,whole,store,paths]
 
 Table `rounds`: a case is one steady round: the `fit` of its clients and the `aggregate` of what they made, without the event loop.
-netfl, the plain loop and the peers run in turns, several rounds each (Flower three at most) after one that is not timed, which finds caches full of
-the others' data and worker processes asleep. What a peer has started beside its own process is stopped while it is not its turn
+netfl, the plain loop and the peers run in turns, several rounds each (Flower three at most) after half a second of rounds that are not timed, which
+find caches full of the others' data and worker processes asleep. What a peer has started beside its own process is stopped while it is not its turn
 (SIGSTOP), because Ray works for itself while Flower waits. Figures are seconds of wall time a round, medians over the turns, and the
 ratio is the median of the turns' ratios (above 1 where netfl is faster). One thread, unless the case says that
 two may work: netfl then has one worker process beside its own, FedJAX two cores, Flower two actors (it has them always); the plain
@@ -32,6 +32,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import shutil
 import signal
@@ -65,6 +66,8 @@ HERE = Path(__file__).resolve().parent
 STREAMS = Streams(seed=1)
 SGD = Sgd(learning_rate=0.1, epochs=1, batch_size=10)
 
+WARM_S = 0.5
+"""Of rounds that are not timed, before each turn of everybody."""
 SETTLING_S = 1.0
 """From the continuation of a peer's processes to its turn. (Measured, Flower on mlp100: 0.38 s a round without, 0.245 s with one or three
 seconds, 0.24 s if they are never stopped.)"""
@@ -179,6 +182,19 @@ def timed(run: Callable[[], Any], count: int) -> float:
     return (time.perf_counter() - begin) / count
 
 
+def settled(seconds: Callable[[int], float], count: int) -> float:
+    """Seconds a round of so many, after `WARM_S` of rounds that do not count.
+
+    Args:
+        seconds: runs so many rounds; how long one took.
+        count: how many to time.
+    """
+    once = seconds(1)
+    if once < WARM_S:
+        seconds(math.ceil(WARM_S / once))
+    return seconds(count)
+
+
 # --- peers ----------------------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +305,8 @@ def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
     jobs = jobs_of(case)
     module = training_case.module(case.model.kind)
     orders = [torch.from_numpy(np.random.default_rng(1).permutation(len(job.labels))) for job in jobs]
-    difference = abs(with_netfl(case, jobs) - with_plain_loop(module, jobs, orders)).max()
+    ours, loop = functools.partial(with_netfl, case, jobs), functools.partial(with_plain_loop, module, jobs, orders)
+    difference = abs(ours() - loop()).max()
     assert difference < 1, f"{case.name}: ends {difference} apart"  # other shuffles, the same task
     absent: dict[str, str] = {}
     running: dict[str, Running] = {}
@@ -308,17 +325,14 @@ def round_rows(case: Case, pairs: int, peers: Path | None) -> list[Row]:
                     times[peer.name] = []
                 except OSError as error:
                     absent[peer.name] = str(error)
-            with_netfl(case, jobs)
+            ours()
             for _ in range(pairs):
-                with_netfl(case, jobs)
-                times["netfl"].append(timed(lambda: with_netfl(case, jobs), case.rounds))
-                with_plain_loop(module, jobs, orders)
-                times["plain PyTorch loop"].append(timed(lambda: with_plain_loop(module, jobs, orders), case.rounds))
+                times["netfl"].append(settled(functools.partial(timed, ours), case.rounds))
+                times["plain PyTorch loop"].append(settled(functools.partial(timed, loop), case.rounds))
                 for name, peer_running in list(running.items()):
                     try:
                         with peer_running.turn():
-                            peer_running.seconds(1)
-                            times[name].append(peer_running.seconds(rounds[name]))
+                            times[name].append(settled(peer_running.seconds, rounds[name]))
                     except OSError as error:
                         absent[name] = str(error)
                         del running[name], times[name]
