@@ -18,7 +18,7 @@ from netfl.placement.profile import VALUE_BYTES
 from netfl.placement.stages import Cluster, Crossing, Share, StagedPlacement, share_s
 from netfl.trace import Request
 from netfl.workloads.cooperation import Answering
-from netfl.workloads.divergence import Trained
+from netfl.workloads.divergence import Trained, Unchecked
 from netfl.workloads.inference import Answers
 from netfl.workloads.session import Session
 from netfl.world import Message
@@ -88,7 +88,7 @@ class Cooperating:
         if self.feed is not None:
             self.feed.is_read = True
         self.version = 0
-        self._unchecked: list[Trained] = []
+        self._unchecked = Unchecked(session.store, name, session.task.dataset)
         self.reply_bytes = dense_bytes(session.task.facts.num_classes)
         self.plans: dict[str, _Plan] = {}
         self.results: dict[tuple[str, tuple[bool, ...]], Answers] = {}
@@ -113,7 +113,7 @@ class Cooperating:
         """
         answering = self.answering
         if self.settings.placement.looks_at_model:
-            self._check()
+            self._unchecked.check()
         for cluster in self.settings.clusters(self.session):
             try:
                 self.plans[cluster.source] = _plan_of(cluster, answering.placement(cluster))
@@ -132,7 +132,7 @@ class Cooperating:
             start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
             stream = streams.stream("pretrain", self.name)
             model = values.total(start, values.fit(values.cohort(settings.pretrained, task.model, start, task.dataset, stream)))
-            self._unchecked.append(Trained("the pretrained model", "pretrained", task.model, model))
+            self._unchecked.add(Trained("the pretrained model", "pretrained", task.model, model))
         return settings.placement.answering(self.session, self.name, model, Pipeline(settings.activations))
 
     def _prepare(self) -> Process:
@@ -189,18 +189,12 @@ class Cooperating:
         """
         key = (plan.cluster.source, present)
         if key not in self.results:
-            self._check()
+            self._unchecked.check()
             try:
                 self.results[key] = self.answering.answers(plan.cluster, present)
             except CodecError as error:
                 raise RunError(f"workload '{self.name}': the model cannot be served: {error}; has it diverged?") from error
         return self.results[key]
-
-    def _check(self) -> None:
-        """Look once at what was trained before the run."""
-        while self._unchecked:
-            self._unchecked[0].check(self.session.store, self.name, self.session.task.dataset)
-            del self._unchecked[0]
 
     def end(self, request: UnderWay, outcome: str, spent: Spent, correct: bool | None = None) -> None:
         """Write down how a request ended."""

@@ -13,7 +13,7 @@ from netfl.learning import values
 from netfl.learning.models import Model
 from netfl.store import Recipe, Store
 
-__all__ = ["ADVICE", "Trained", "check_losses", "diverged"]
+__all__ = ["ADVICE", "Trained", "Unchecked", "check_losses", "diverged"]
 
 ADVICE = "lower `trainer.learning_rate`, or set `trainer.clip_norm`"
 
@@ -97,6 +97,36 @@ class Trained:
                 f"workload '{workload}': the loss of {self.what} is {loss}: its training has diverged; "
                 f"lower `{self.trainer}.learning_rate`, or set `{self.trainer}.clip_norm`"
             )
+
+
+class Unchecked:
+    """Models that were trained before a run, each to be looked at once, before anything is made of it.
+
+    Args:
+        store: where values are computed.
+        workload: who uses the models.
+        data: the dataset.
+    """
+
+    def __init__(self, store: Store, workload: str, data: Recipe) -> None:
+        self._store = store
+        self._workload = workload
+        self._data = data
+        self._waiting: list[Trained] = []
+
+    def add(self, trained: Trained) -> None:
+        """One more."""
+        self._waiting.append(trained)
+
+    def check(self) -> None:
+        """Look at those that nobody has looked at, in their order.
+
+        Raises:
+            RunError: one of them has diverged.
+        """
+        while self._waiting:
+            self._waiting[0].check(self._store, self._workload, self._data)
+            del self._waiting[0]
 
 
 def _error(workload: str, round_: int, what: str) -> RunError:

@@ -12,7 +12,7 @@ from netfl.learning.lessons import Distilled
 from netfl.placement import Placement
 from netfl.placement.exits import ExitPlacement
 from netfl.store import Recipe
-from netfl.workloads.divergence import Trained
+from netfl.workloads.divergence import Trained, Unchecked
 from netfl.workloads.exit_inference import exit_profile, infer_with_exits, vector_with_exits
 from netfl.workloads.inference import Answers, infer, node_bytes, profile_of, served, served_bytes
 from netfl.workloads.session import ModelFeed, Session
@@ -46,7 +46,8 @@ class ServedModel:
             self.profile = exit_profile(self.network, session.task.dataset)
             self.placed = session.store.force(self.profile)
         self.results: dict[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int], Answers] = {}
-        self._unchecked: list[Trained] = []
+        # One with exits was looked at when its exits were measured.
+        self._unchecked = Unchecked(session.store, name, session.task.dataset)
         self.feed = self.feed_of()
 
     def feed_of(self) -> ModelFeed:
@@ -62,12 +63,12 @@ class ServedModel:
             model = vector_with_exits(self.session, trainer)
         elif isinstance(trainer, Distilled):
             model = trainer.model(task.model, task.dataset, task.facts, first, stream)
-            self._unchecked.append(Trained("the teacher", "pretrained.teacher_trainer", *trainer.teaching(task.dataset, stream)))
-            self._unchecked.append(Trained("the student", "pretrained.trainer", task.model, model))
+            self._unchecked.add(Trained("the teacher", "pretrained.teacher_trainer", *trainer.teaching(task.dataset, stream)))
+            self._unchecked.add(Trained("the student", "pretrained.trainer", task.model, model))
         else:
             start = values.initial_model(task.model, task.dataset, first)
             model = values.total(start, values.fit(values.cohort(trainer, task.model, start, task.dataset, stream)))
-            self._unchecked.append(Trained("the pretrained model", "pretrained", task.model, model))
+            self._unchecked.add(Trained("the pretrained model", "pretrained", task.model, model))
         feed = ModelFeed(self.session.world.env, self.settings.server)
         feed.publish(0, model)
         return feed
@@ -80,7 +81,7 @@ class ServedModel:
         """
         lengths = node_bytes(self.updates, self.placed)
         if lengths is None:
-            self._check()
+            self._unchecked.check()
             lengths = self.session.store.force(served_bytes(self._weights(version)))
         return sum(lengths[node] for node in nodes)
 
@@ -92,7 +93,7 @@ class ServedModel:
         """
         key = (placement.cuts, placement.order, placement.used if isinstance(placement, ExitPlacement) else (), version)
         if key not in self.results:
-            self._check()
+            self._unchecked.check()
             try:
                 self.results[key] = self.session.store.force(self._answers(placement, version))
             except CodecError as error:
@@ -100,12 +101,6 @@ class ServedModel:
                     f"workload '{self.name}': version {version} of the model cannot be served: {error}; has it diverged?"
                 ) from error
         return self.results[key]
-
-    def _check(self) -> None:
-        """Look once at what was trained before the run; one with exits was looked at when its exits were measured."""
-        while self._unchecked:
-            self._unchecked[0].check(self.session.store, self.name, self.session.task.dataset)
-            del self._unchecked[0]
 
     def _answers(self, placement: Placement, version: int) -> Recipe:
         task, cuts, order = self.session.task, placement.cuts, placement.order
