@@ -52,6 +52,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netfl.compute import DeviceProfile
+from netfl.memory import collecting_seldom
 from netfl.network.battery import Battery
 from netfl.network.bursts import LossBursts
 from netfl.network.clocks import Capacity, Shares
@@ -62,7 +63,7 @@ from netfl.network.transport import Fluid
 from netfl.network.variation import Rates
 from netfl.randomness import Streams
 from netfl.trace import Trace
-from netfl.world import Message, World, collecting_seldom
+from netfl.world import Message, World
 
 DRIVER = Path(__file__).with_name("simgrid_driver.cpp")
 BASELINE = "SimGrid, plain max-min"

@@ -35,12 +35,12 @@ from typing import Any
 import numpy as np
 import simpy
 
+from netfl.memory import collecting_seldom
 from netfl.report import metrics
 from netfl.scenario import load
 from netfl.scenario.build import Bench, prepare
 from netfl.workloads.requests import Requests
 from netfl.workloads.serving_path import path_of
-from netfl.world import collecting_seldom
 
 BASELINE = "bare SimPy"
 GATEWAYS, DEVICES = 4, 10

@@ -10,9 +10,9 @@ import gc
 import signal
 import sys
 
-__all__ = ["main"]
+from netfl.memory import OBJECTS
 
-_OBJECTS = 500_000
+__all__ = ["main"]
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     # A million objects come with the imports, and stay: looking for cycles among them, again at the end, takes a second.
-    gc.set_threshold(_OBJECTS)
+    gc.set_threshold(OBJECTS)
     atexit.register(gc.freeze)
     signal.signal(signal.SIGTERM, interrupt)
     try:

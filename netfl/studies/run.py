@@ -22,13 +22,13 @@ from typing import Any
 
 from netfl.errors import NetflError, RunError
 from netfl.learning.workers import Executor, training_on
+from netfl.memory import collecting_after, collecting_seldom
 from netfl.report import metrics as metrics_of
 from netfl.scenario import Loaded, Scenario, load, to_yaml
 from netfl.scenario.build import Bench, prepare
 from netfl.store import Disk, Store, default_folder
 from netfl.studies.folders import unfinished_like, write_whole, written
 from netfl.workloads import Progress, Session
-from netfl.world import collecting_after, collecting_seldom
 
 __all__ = ["DiskFullError", "Interrupt", "InterruptedRunError", "Run", "new_run_folder", "run", "run_folder", "run_loaded"]
 

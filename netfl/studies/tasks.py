@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netfl.errors import NetflError
+from netfl.memory import collecting_after
 from netfl.scenario import load
 from netfl.store import Disk, Store
 from netfl.studies.folders import LockedError, read_json, status_of, write_whole
 from netfl.studies.run import DiskFullError, Interrupt, InterruptedRunError, run_loaded
 from netfl.workloads import Progress
-from netfl.world import collecting_after
 
 __all__ = ["Outcome", "Task", "progress_of", "run_task"]
 

@@ -1,7 +1,6 @@
 """The world of one run: the three verbs that move simulated time."""
 
-from netfl.world.memory import collecting_after, collecting_seldom
 from netfl.world.messages import MESSAGE_KINDS, Message
 from netfl.world.world import Computing, Sending, World
 
-__all__ = ["MESSAGE_KINDS", "Computing", "Message", "Sending", "World", "collecting_after", "collecting_seldom"]
+__all__ = ["MESSAGE_KINDS", "Computing", "Message", "Sending", "World"]

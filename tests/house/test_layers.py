@@ -10,7 +10,7 @@ import netfl
 ROOT = Path(netfl.__file__).parent
 
 LAYERS = [
-    {"errors", "units", "randomness", "parts"},
+    {"errors", "units", "randomness", "parts", "memory"},
     {"store", "trace", "codecs"},
     {"network", "compute", "learning", "placement"},
     {"world"},

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from netfl.world import collecting_after, collecting_seldom
+from netfl.memory import collecting_after, collecting_seldom
 
 
 def test_it_is_left_as_it_was() -> None:

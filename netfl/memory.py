@@ -6,14 +6,15 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collecting_after", "collecting_seldom"]
+__all__ = ["OBJECTS", "collecting_after", "collecting_seldom"]
 
-_OBJECTS = 500_000
+OBJECTS = 500_000
+"""After so many new objects Python looks for cycles of garbage among them, in place of its own 700."""
 
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
-    """While this lasts, look for cycles of garbage after every 500,000 new objects, and never among those that are there now.
+    """While this lasts, look for cycles of garbage after every `OBJECTS` new objects, and never among those that are there now.
 
     A simulation makes very many small objects that live on and hardly any cycles, and Python's collector would go through all of
     them again and again; what no cycle holds is freed at once as always. A collector that is switched off stays so.
@@ -21,7 +22,7 @@ def collecting_seldom() -> Iterator[None]:
     before = gc.get_threshold()
     with _set_aside():
         if before[0]:
-            gc.set_threshold(max(before[0], _OBJECTS), *before[1:])
+            gc.set_threshold(max(before[0], OBJECTS), *before[1:])
         try:
             yield
         finally:
