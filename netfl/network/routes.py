@@ -221,13 +221,7 @@ _Edge = tuple[int, int, _Trail]
 
 
 class _Map:
-    """The topology as searches need it: sites by number, and what is next to what.
-
-    Args:
-        sites: by name.
-        links: by name.
-        weight: what a link adds to a way's length: a whole number, so that equal sums are equal whatever the order of adding.
-    """
+    """The topology as searches need it: sites by number, and what is next to what. Arguments as those of `Search`."""
 
     def __init__(self, sites: Mapping[str, Site], links: Mapping[str, Link], weight: Callable[[Link], int]) -> None:
         self.names = list(sites)

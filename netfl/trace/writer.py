@@ -183,4 +183,4 @@ def _each_framed(column: Sequence[Any], encode: Callable[[Any], bytes]) -> Itera
     distinct = set(column)
     if 2 * len(distinct) < len(column):
         return map({value: _framed(encode(value)) for value in distinct}.__getitem__, column)
-    return [_LENGTH(len(value)) + value for value in map(encode, column)]
+    return map(_framed, map(encode, column))
