@@ -27,6 +27,7 @@ __all__ = [
     "Power",
     "Quantity",
     "Size",
+    "counted",
     "format_bytes",
     "format_duration",
     "format_energy",
@@ -239,6 +240,15 @@ def _scaled(value: float, unit: str, steps: tuple[tuple[float, str], ...]) -> st
             number = value / factor
             return f"{number:.3g} {prefix}{unit}" if abs(number) < 999.5 else f"{number:,.0f} {prefix}{unit}"
     return f"{value:.3g} {unit}"
+
+
+def counted(number: int, word: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "link"), counted(2, "link")
+    ('1 link', '2 links')
+    """
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def format_bytes(value: float) -> str:

@@ -13,7 +13,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from netfl.units import counted
+
+if TYPE_CHECKING:
+    from netfl.network.topology import Link, Site
 
 __all__ = [
     "Draft",
@@ -22,7 +27,6 @@ __all__ = [
     "central",
     "components",
     "connected",
-    "counted",
     "distance_km",
     "falls_apart",
     "great_circle_km",
@@ -137,15 +141,6 @@ def named(names: Iterable[str], most: int = 6) -> str:
     return f"{text} and {len(every) - most} more" if len(every) > most else text
 
 
-def counted(number: int, word: str) -> str:
-    """A number and its noun.
-
-    >>> counted(1, "link"), counted(2, "link")
-    ('1 link', '2 links')
-    """
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
 # --- distances --------------------------------------------------------------------------------------------------------------
 
 
@@ -179,10 +174,10 @@ def path_latency_s(km: float) -> float:
     return max(LEAST_LATENCY_S, km * DETOUR * SECONDS_PER_KM)
 
 
-def neighbours(draft: Draft) -> dict[str, list[str]]:
+def neighbours(sites: Iterable[DraftSite | Site], links: Iterable[DraftLink | Link]) -> dict[str, list[str]]:
     """Every site's neighbours, each once, in the order of the links."""
-    found: dict[str, dict[str, None]] = {site.name: {} for site in draft.sites}
-    for link in draft.links:
+    found: dict[str, dict[str, None]] = {site.name: {} for site in sites}
+    for link in links:
         found[link.a][link.b] = None
         found[link.b][link.a] = None
     return {name: list(others) for name, others in found.items()}
@@ -210,7 +205,7 @@ def with_places(draft: Draft) -> Draft:
     missing = [site.name for site in draft.sites if not site.on_globe]
     if not missing or len(missing) == len(places):
         return draft
-    around = neighbours(draft)
+    around = neighbours(draft.sites, draft.links)
     waiting = list(missing)
     while True:
         found: dict[str, DraftSite] = {}
@@ -398,7 +393,7 @@ def connected(draft: Draft, how: Literal["error", "largest"]) -> Draft:
     Raises:
         ValueError: it falls into parts, and these are an error.
     """
-    parts = components(neighbours(draft))
+    parts = components(neighbours(draft.sites, draft.links))
     if len(parts) < 2:
         return draft
     kept = set(parts[0])
@@ -422,7 +417,7 @@ def central(draft: Draft, rule: Literal["degree", "closeness"]) -> tuple[str, st
     if not eligible:
         raise ValueError("no site that is not a junction")
     if rule == "degree":
-        around = neighbours(draft)
+        around = neighbours(draft.sites, draft.links)
         best = min(eligible, key=lambda name: (-len(around[name]), name))
         return best, f"the site with most neighbours ({len(around[best])})"
     if len(draft.sites) > _MOST_SITES_FOR_CLOSENESS:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from netfl.network.draft import Draft, DraftLink, DraftSite, counted, named
+from netfl.network.draft import Draft, DraftLink, DraftSite, named
 from netfl.network.links import TECHNOLOGIES
 from netfl.parts import Family
-from netfl.units import Bandwidth, Duration, format_duration, format_rate
+from netfl.units import Bandwidth, Duration, counted, format_duration, format_rate
 
 if TYPE_CHECKING:
     import numpy.typing as npt

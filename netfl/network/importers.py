@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 
 from netfl.errors import Problem, ScenarioError
-from netfl.network.draft import Draft, DraftLink, DraftSite, counted, named
+from netfl.network.draft import Draft, DraftLink, DraftSite, named
 from netfl.network.json_places import place_of, place_of_constant, place_of_depth
 from netfl.parts import nearest
-from netfl.units import parse
+from netfl.units import counted, parse
 
 __all__ = ["FORMATS", "Attributes", "is_foreign", "read_as_rel", "read_graphml", "read_network", "read_node_link"]
 

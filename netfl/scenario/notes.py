@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from netfl.network.draft import components, counted, falls_apart, named
+from netfl.network.draft import components, falls_apart, named, neighbours
 from netfl.network.links import TECHNOLOGIES
 from netfl.network.topology import Topology
+from netfl.units import counted
 
 __all__ = ["notes"]
 
@@ -33,10 +34,6 @@ def _air_of_their_own(topology: Topology) -> Iterator[str]:
 
 def _parts(topology: Topology) -> Iterator[str]:
     """A network that falls into parts."""
-    around: dict[str, list[str]] = {name: [] for name in topology.sites}
-    for link in topology.links.values():
-        around[link.a].append(link.b)
-        around[link.b].append(link.a)
-    parts = components(around)
+    parts = components(neighbours(topology.sites.values(), topology.links.values()))
     if len(parts) > 1:
         yield f"parts: the network {falls_apart(parts)}"

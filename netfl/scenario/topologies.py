@@ -24,7 +24,6 @@ from netfl.network.draft import (
     DraftSite,
     central,
     connected,
-    counted,
     named,
     neighbours,
     parallel_merged,
@@ -41,7 +40,7 @@ from netfl.parts import nearest
 from netfl.randomness import Streams
 from netfl.scenario.reader import read, schema_of, to_plain
 from netfl.scenario.tree import Mark, PathKey, Tree
-from netfl.units import DIMENSIONS, Bandwidth, Duration, Quantity, format_duration, format_rate
+from netfl.units import DIMENSIONS, Bandwidth, Duration, Quantity, counted, format_duration, format_rate
 
 __all__ = [
     "Attach",
@@ -354,7 +353,7 @@ def _mesh_draft(settings: Any, draft: Draft, tree: Tree, path: PathKey) -> Draft
     # Sites without places have a default latency already; a generator's mesh has places.
     draft = _timed(draft, 5e-3, True)
     server, why = _server(settings.server, draft, lambda message, hint="": tree.problem(message, (*path, "server"), hint))
-    around = neighbours(draft)
+    around = neighbours(draft.sites, draft.links)
     clients: list[DraftSite] = []
     links: list[DraftLink] = []
     media = list(draft.media)

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from netfl.errors import NoRouteError, Problem, ScenarioError
-from netfl.network.draft import counted
 from netfl.network.prediction import Sent, finish_times
 from netfl.network.routes import Hop, Route
 from netfl.network.tcp import Tcp
 from netfl.network.topology import Link, Site, Topology
 from netfl.network.transport import Fluid, TransportSettings
 from netfl.parts import nearest
+from netfl.units import counted
 
 __all__ = ["Case", "FlowTimes", "mean_errors", "verify"]
 

@@ -20,12 +20,11 @@ import numpy.typing as npt
 from annotated_types import Gt
 
 from netfl.errors import NoRouteError
-from netfl.network.draft import counted
 from netfl.network.routes import Hop
 from netfl.network.topology import Topology
 from netfl.parts import Family
 from netfl.randomness import Stream
-from netfl.units import Bandwidth, Duration, Frequency, Size, format_rate
+from netfl.units import Bandwidth, Duration, Frequency, Size, counted, format_rate
 from netfl.workloads.arrivals import Poisson
 from netfl.workloads.session import Session, Setting, matching
 from netfl.world import Message

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from netfl.codecs import Pipeline, Stage
 from netfl.errors import NetflError, NoRouteError
 from netfl.learning.aggregators import Aggregator
-from netfl.network.draft import counted
 from netfl.parts import nearest
+from netfl.units import counted
 from netfl.workloads.session import Session, Setting, matching
 
 __all__ = [
