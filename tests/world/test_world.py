@@ -112,6 +112,25 @@ def test_what_is_under_way_at_the_end_is_in_flight() -> None:
     assert rows(world, "SELECT sent_bytes, delivered_bytes, wasted_bytes, in_flight_bytes FROM link_use") == [(500_000, 0, 0, 500_000)] * 2
 
 
+def test_outages_of_what_nobody_asks_for_are_not_recorded() -> None:
+    down = ScheduledOutages(down=((0.5, 1.5),))
+    crossed, asked, idle = (Site(name=name, outages=down) for name in ("crossed", "asked", "idle"))
+    links = [Link(name=site.name + " link", a=site.name, b="hub", up_bps=8e6, down_bps=8e6) for site in (crossed, asked, idle)]
+    sites = [Site(name="hub"), crossed, asked, idle]
+    world = World(
+        topology=Topology(sites, links),
+        profiles={site.name: PROFILE for site in sites},
+        transport=Fluid(),
+        streams=Streams(0),
+        trace=Trace(),
+    )
+    world.send("crossed", "hub", message(1_000_000))
+    assert world.is_up("asked")
+    world.env.run()
+    world.finish("done")
+    assert rows(world, "SELECT element, start_s, end_s FROM outages ORDER BY element") == [("asked", 0.5, 1.5), ("crossed", 0.5, 1.5)]
+
+
 def test_an_outage_stalls_transfers_and_work_and_is_recorded() -> None:
     world = make(down=ScheduledOutages(down=((0.8, 2.8),)))
     sending = world.send("a", "c", message(1_000_000))
