@@ -32,7 +32,7 @@ def live_recipes(
     def count(progress: Any) -> None:
         if progress.round in at_rounds:
             gc.collect()
-            counts.append(sum(isinstance(each, Recipe) for each in gc.get_objects()))
+            counts.append(sum(type(each) is Recipe for each in gc.get_objects()))
 
     scenario = training_only(
         training__rounds=at_rounds[-1], training__clients_per_round=per_round, model={"kind": "mlp", "hidden": [4]}, **changes
