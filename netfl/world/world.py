@@ -69,9 +69,9 @@ class Sending(simpy.Event):
 class Computing(simpy.Event):
     """A `compute` under way; succeeds with itself when its last step has ended."""
 
-    def __init__(self, env: simpy.Environment, job: Job) -> None:
-        super().__init__(env)
-        self.job = job
+    __slots__ = ("job",)
+
+    job: Job
 
 
 class World:
@@ -141,10 +141,9 @@ class World:
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
         """Do work on a device's processor; the event succeeds with the `Computing` when it has ended."""
-        job = self._processor(device).submit(work)
-        computing = Computing(self.env, job)
+        computing = Computing(self.env)
 
-        def ended(_: simpy.Event) -> None:
+        def ended(job: Job) -> None:
             # The fields of a `Computation`, in their order.
             self.trace.append_values(
                 Computation, (device, workload, work.kind, label, work.flop, job.queued_s, job.start_s, job.end_s, job.busy_s)
@@ -153,7 +152,7 @@ class World:
                 self._memory_changed(device)
             computing.succeed(computing)
 
-        job.done.callbacks.append(ended)
+        computing.job = self._processor(device).submit(work, ended)
         return computing
 
     def sleep(self, seconds: float) -> simpy.Event:
