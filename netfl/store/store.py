@@ -7,7 +7,6 @@ import operator
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 from weakref import WeakValueDictionary, ref
@@ -20,7 +19,7 @@ from netfl.store.shelf import Place, Shelf
 
 __all__ = ["MissingValueError", "Store"]
 
-_WRITE_S = 2e-3
+_WRITE_S = 3e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
 _ALONE = 2
@@ -50,9 +49,8 @@ class Store:
 
     On disk, facts are kept for ever. They are written, and so are the tensors that later rounds begin with, when the seconds spent on
     computing since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a
-    run that is killed loses little more than that much computing; a write is taken to cost two milliseconds at least, and facts without
-    tensors wait twice as long. A thread of its own writes, so that the run waits for a write only where the next one is due. A tensor that was
-    not kept, or was dropped, is computed again from its recipe.
+    run that is killed loses little more than that much computing; a write is taken to cost three milliseconds at least, and facts without
+    tensors wait twice as long. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with a
     `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
@@ -82,8 +80,6 @@ class Store:
         self._resting: WeakValueDictionary[bytes, Recipe] = WeakValueDictionary()
         self._facts_at_s = self._tensors_at_s = 0.0
         self._slowness = 1.0  # of writing, against what `_write_s` expects
-        self._writer = ThreadPoolExecutor(1, "netfl-store")
-        self._writing: Future[None] | None = None
         self._announced: defaultdict[str, dict[bytes, Recipe]] = defaultdict(dict)  # by function
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
@@ -179,8 +175,6 @@ class Store:
         """Write the facts that are not written yet, and let go of the disk."""
         if self._disk is not None:
             self._flush(self._disk, [])
-            self._wait()
-            self._writer.shutdown()
             self._disk.close()
 
     def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe], new: Container[bytes] = ()) -> None:
@@ -288,25 +282,14 @@ class Store:
             self._resting.clear()
 
     def _flush(self, disk: Disk, arrays: Arrays) -> None:
-        """Have the facts and these tensors written, which nobody may change from now on."""
-        self._wait()
-        self._writing = self._writer.submit(self._put, disk, self._facts, arrays)
+        started_s = time.perf_counter()
+        disk.put(self._facts, arrays)
+        found = (time.perf_counter() - started_s) / _write_s(_num_bytes(arrays))
+        self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
         self._facts = []
         self._facts_at_s = self.computing_s
         if arrays:
             self._tensors_at_s = self.computing_s
-
-    def _put(self, disk: Disk, facts: list[tuple[bytes, Any]], arrays: Arrays) -> None:
-        started_s = time.perf_counter()
-        disk.put(facts, arrays)
-        found = (time.perf_counter() - started_s) / _write_s(_num_bytes(arrays))
-        self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
-
-    def _wait(self) -> None:
-        """Until what was to be written is; raises what writing raised."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
 
     def _keep(self, made: Recipe, value: Any) -> None:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
