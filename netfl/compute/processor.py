@@ -29,7 +29,7 @@ class Job:
         work: what to do.
         step_s: seconds a step on this processor.
         queued_s: when it was given.
-        done: succeeds with this job when its last step ends.
+        done: succeeds when its last step ends.
     """
 
     __slots__ = ("busy_s", "done", "end_s", "queued_s", "start_s", "step_s", "steps_left", "work")
@@ -95,7 +95,7 @@ class Processor:
         self.peak_memory_bytes = 0
 
     def submit(self, work: Work) -> Job:
-        """Queue the work; `job.done` succeeds with the job when it ends."""
+        """Queue the work; `job.done` succeeds when it ends."""
         job = Job(work, work.step_s(self.profile), self._env.now, self._env.event())
         self._count_waiting()
         self._enqueue(job)
@@ -208,7 +208,7 @@ class Processor:
         else:
             self.memory_bytes -= job.work.memory_bytes
             job.end_s = self._env.now
-            job.done.succeed(job)
+            job.done.succeed()
         if self._queue:
             self._begin()
             return

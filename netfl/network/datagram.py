@@ -655,7 +655,7 @@ class DatagramTransfer:
         num_bytes: length of the message.
         start_s: when it was asked for.
         end_s: when it ended; NaN until then.
-        done: succeeds with the transfer when it has ended, whichever way.
+        done: succeeds when it has ended, whichever way.
         even: never: each hop has its own headers and repetitions.
         outcome: delivered, aborted, failed (a frame was lost for good), or in_flight (not ended, or cut off by the run's end).
         attempts: the most times that one of its frames was sent over one hop.
@@ -908,9 +908,10 @@ class DatagramTransfer:
         self.outcome = outcome
         self._close(frame)
         self.transport.forget(self)
-        self.done.succeed(self)
-        if self._announce is not None:
-            self._announce(self)
+        self.done.succeed()
+        announce, self._announce = self._announce, None
+        if announce is not None:
+            announce(self)
 
     def _close(self, frame: _Frame | None) -> None:
         self.on_air.clear()

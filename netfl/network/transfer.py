@@ -285,8 +285,10 @@ class Transfer:
         self._transport.forget(self)
         if self._done is not None:
             self._done.succeed(self)
-        if self._announce is not None:
-            self._announce(self)
+        announce, self._announce = self._announce, None
+        if announce is not None:
+            # Whoever is told mostly has this transfer: they would keep each other alive until the garbage collector comes.
+            announce(self)
 
 
 def _add(moved: dict[Hop, tuple[int, int, int]], route: Route, each: tuple[int, int, int]) -> None:

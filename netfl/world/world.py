@@ -30,7 +30,10 @@ __all__ = ["Computing", "Sending", "World"]
 
 
 class Sending(simpy.Event):
-    """A `send` under way; succeeds with itself when the transfer has ended, whichever way."""
+    """A `send` under way; succeeds when the transfer has ended, whichever way.
+
+    Like all events of a run, with nothing that has the event: each would be a cycle of garbage that waits for the collector.
+    """
 
     __slots__ = ("message", "number", "transfer")
 
@@ -56,18 +59,18 @@ class Sending(simpy.Event):
     def _over(self, transfer: Sent) -> None:
         self.transfer = transfer
         if len(self.callbacks) > 1 or not transfer.route.hops:
-            self.succeed(self)
+            self.succeed()
         else:
             # Nobody waits: it has been processed without an event of its own. Whoever asks later goes on at once.
             (ended,) = self.callbacks
             self.callbacks = None  # type: ignore[assignment]  # SimPy's mark of a processed event
             self._ok = True
-            self._value = self
+            self._value = None
             ended(self)
 
 
 class Computing(simpy.Event):
-    """A `compute` under way; succeeds with itself when its last step has ended."""
+    """A `compute` under way; succeeds when its last step has ended."""
 
     def __init__(self, env: simpy.Environment, job: Job) -> None:
         super().__init__(env)
@@ -128,7 +131,7 @@ class World:
     # --- the three verbs ----------------------------------------------------------------------------------------------------
 
     def send(self, source: str, destination: str, message: Message) -> Sending:
-        """Send a message over the network; the event succeeds with the `Sending` when the transfer has ended.
+        """Send a message over the network; the event succeeds when the transfer has ended.
 
         Raises:
             NoRouteError: no path of links joins the two devices.
@@ -140,7 +143,7 @@ class World:
         return sending
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
-        """Do work on a device's processor; the event succeeds with the `Computing` when it has ended."""
+        """Do work on a device's processor; the event succeeds when it has ended."""
         job = self._processor(device).submit(work)
         computing = Computing(self.env, job)
 
@@ -151,7 +154,7 @@ class World:
             )
             if self._freed:
                 self._memory_changed(device)
-            computing.succeed(computing)
+            computing.succeed()
 
         job.done.callbacks.append(ended)
         return computing
