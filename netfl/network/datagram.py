@@ -953,7 +953,7 @@ class DatagramTransport(UnderWay[DatagramTransfer]):
         self._airs: dict[tuple[str, str], _Air] = {}
         self._stations: dict[tuple[str, _Air], _Station] = {}
         self._draws: dict[tuple[str, bool], _Draws] = {}
-        self._legs: dict[Route, tuple[_Leg | Route, ...]] = {}
+        self._legs: dict[tuple[Hop, ...], tuple[_Leg | Route, ...]] = {}
 
     def send(
         self, source: str, destination: str, num_bytes: int, announce: Callable[[DatagramTransfer], None] | None = None
@@ -978,7 +978,7 @@ class DatagramTransport(UnderWay[DatagramTransfer]):
 
     def legs(self, route: Route) -> tuple[_Leg | Route, ...]:
         """A route as hops over radios, and runs of hops between them."""
-        found = self._legs.get(route)
+        found = self._legs.get(route.hops)
         if found is None:
             legs: list[_Leg | Route] = []
             wires: list[Hop] = []
@@ -992,7 +992,7 @@ class DatagramTransport(UnderWay[DatagramTransfer]):
                     legs.append(self._leg(hop, radio))
                 elif hop is not None:
                     wires.append(hop)
-            found = self._legs[route] = tuple(legs)
+            found = self._legs[route.hops] = tuple(legs)
         return found
 
     def draws(self, hop: Hop) -> _Draws:
