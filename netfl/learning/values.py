@@ -253,8 +253,10 @@ def _fit(calls: Calls) -> list[Update]:
             rows = slice(None) if shard is None else each.shards[shard]
             inputs, labels = each.data.train_inputs[rows], each.data.train_labels[rows]
             jobs.append(FitJob(each.start, inputs, labels, stream, *offset))
-        results = fit_together(trainer, model, sample_shape, num_classes, jobs)
-        for index, job, result in zip(indices, jobs, results, strict=True):
+        # From here on nobody else has them: the arrays whose rows they are go one after the other, and updates take their place.
+        results = fit_together(trainer, model, sample_shape, num_classes, jobs)[::-1]
+        for index, job in zip(indices, jobs, strict=True):
+            result = results.pop()
             updates[index] = Update(
                 result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss, result.last_batch_loss
             )
