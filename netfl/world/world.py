@@ -384,13 +384,13 @@ class World:
         """Write the use of every link; joules per device spent sending and receiving."""
         # A route's hops are the topology's own, one object each: what they carried is added up by these.
         books: dict[tuple[str, str], dict[Hop, list[Any]]] = {}
-        before = self._carried
+        before, bytes_up, bytes_down = self._carried, self._bytes_up, self._bytes_down
         for (workload, kind), on_routes in self._carried_on.items():
             on_hop = books[workload, kind] = {}
             for route, (delivered, wasted, in_flight) in on_routes.totals():
                 sent = delivered + wasted + in_flight
-                self._bytes_up[route.source] += sent
-                self._bytes_down[route.destination] += delivered
+                bytes_up[route.source] += sent
+                bytes_down[route.destination] += delivered
                 for hop in route.hops:
                     book = on_hop.get(hop)
                     if book is None and before:
