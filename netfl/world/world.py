@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import simpy
@@ -410,22 +410,25 @@ class World:
         entries += [(*key, book) for key, book in self._carried.items()]
         entries.sort()
         spent: dict[str, list[float]] = {}
-        rows = []
-        links = self.topology.links
         busy_s: dict[tuple[str, str, str], float] = {}
-        for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
-            link = links[name]
-            source, destination = (link.a, link.b) if forward else (link.b, link.a)
-            transmit_w, receive_w = _radio_powers(link, forward)
-            transmit_j, receive_j = transmit_w * air_s, receive_w * air_s
-            if transmit_w:
-                spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
-            if receive_w:
-                spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
-            # The fields of a `LinkUse`, in their order.
-            rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
-            busy_s[name, source, destination] = busy_s.get((name, source, destination), 0.0) + air_s
-        self.trace.extend(LinkUse, rows)
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            links = self.topology.links
+            for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
+                link = links[name]
+                source, destination = (link.a, link.b) if forward else (link.b, link.a)
+                transmit_w, receive_w = _radio_powers(link, forward)
+                transmit_j, receive_j = transmit_w * air_s, receive_w * air_s
+                if transmit_w:
+                    spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
+                if receive_w:
+                    spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
+                busy_s[name, source, destination] = busy_s.get((name, source, destination), 0.0) + air_s
+                # The fields of a `LinkUse`, in their order.
+                yield name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j
+
+        # Some at a time: there may be hundreds of thousands.
+        self.trace.extend(LinkUse, rows())
         # The fields of a `LinkLoad`, in their order.
         self.trace.extend_notes(LinkLoad, [(*key, seconds) for key, seconds in busy_s.items()])
         return spent
@@ -438,25 +441,25 @@ class World:
 
     def _record_devices(self, radio_j: Mapping[str, list[float]], pasts: Mapping[str, Past]) -> None:
         now = self.now
-        rows = []
         nothing = [0.0, 0.0]
         sites, no_past = self.topology.sites, Past()
-        for name in sorted(sites):
-            profile, past = self._profiles[name], pasts.get(name, no_past)
-            busy_s = past.busy_s
-            transmit_j, receive_j = radio_j.get(name, nothing)
-            lived_s = now - sum(supply.empty_s() for supply in self._supplies_of([name], glances=True)) if self._has_batteries else now
-            stored = self._storage_bytes.get(name)
-            storage_bytes = sum(stored.values()) if stored else 0
-            # The fields of a `DeviceUse`, in their order.
-            rows.append(
-                (
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            for name in sorted(sites):
+                profile, past = self._profiles[name], pasts.get(name, no_past)
+                busy_s = past.busy_s
+                transmit_j, receive_j = radio_j.get(name, nothing)
+                lived_s = now - sum(supply.empty_s() for supply in self._supplies_of([name], glances=True)) if self._has_batteries else now
+                stored = self._storage_bytes.get(name)
+                storage_bytes = sum(stored.values()) if stored else 0
+                # The fields of a `DeviceUse`, in their order.
+                yield (
                     name, sites[name].tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
                     self._bytes_up.get(name, 0), self._bytes_down.get(name, 0),
                     storage_bytes + past.peak_memory_bytes, storage_bytes,
-                )
-            )  # fmt: skip
-        self.trace.extend(DeviceUse, rows)
+                )  # fmt: skip
+
+        self.trace.extend(DeviceUse, rows())
 
 
 def _add(carried: list[Any], moved: Sequence[Any]) -> None:
