@@ -42,7 +42,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -472,11 +472,12 @@ class Timed(Store):
     def withdraw(self, recipes: Iterable[Recipe]) -> None:
         self._timed(super().withdraw, list(recipes))
 
-    def settle(self, recipes: Iterable[Recipe]) -> None:
-        self._timed(super().settle, recipes)
+    def settle_computed(self, recipes: Collection[Recipe]) -> list[Recipe]:
+        others: list[Recipe] = self._timed(super().settle_computed, recipes)
+        return others
 
-    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
-        values: list[Any] = self._timed(super().force_all, wanted, beside)
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = (), looks: bool = True) -> list[Any]:
+        values: list[Any] = self._timed(super().force_all, wanted, beside, looks)
         return values
 
     def close(self) -> None:

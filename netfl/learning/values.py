@@ -75,6 +75,11 @@ class Update:
     mean_square_loss: float
     last_batch_loss: float
 
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes, as the store asks."""
+        return self.values.nbytes + 256
+
 
 def dataset(source: DataSource, stream: Stream) -> Recipe:
     """The `Dataset` of a source; the stream draws the split into training and test samples.
@@ -555,7 +560,7 @@ _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tup
 _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
 _COHORT = Function("cohort", 1, _cohort, keeps=False)
-_FIT = Function("fit", 2, _fit)
+_FIT = Function("fit", 2, _fit, fleeting=True)
 _LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
 _TRAINING_LOSS = Function(
     "training_loss",
@@ -564,16 +569,16 @@ _TRAINING_LOSS = Function(
     FactForm(lambda found: [found.mean, found.mean_square, found.last_batch], lambda plain: TrainingLoss(*plain)),
 )
 _RESIDUAL = Function("residual", 1, _residual, _AS_TENSOR)
-_ENCODE = Function("encode", 2, _encode)
-_ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,))
+_ENCODE = Function("encode", 2, _encode, fleeting=True)
+_ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,), fleeting=True)
 _PAYLOAD_BYTES = Function("payload_bytes", 1, _payload_bytes, _AS_FACT)
-_DECODED = Function("decode", 1, _decoded)
-_UNSENT = Function("unsent", 1, _unsent)
+_DECODED = Function("decode", 1, _decoded, fleeting=True)
+_UNSENT = Function("unsent", 1, _unsent, fleeting=True)
 _AGGREGATE = Function("aggregate", 2, _aggregate, TensorForm(_dumped, _loaded))
 _AGGREGATED_MODEL = Function("aggregated_model", 1, _aggregated_model)
 _STATE_ENTRY = Function("state_entry", 1, _state_entry)
 _CONTROL = Function("control", 1, _control, _AS_TENSOR)
-_SCALED = Function("scaled", 1, _scaled)
+_SCALED = Function("scaled", 1, _scaled, fleeting=True)
 _MIXED = Function("mixed", 1, _mixed, _AS_TENSOR)
 _DIFFERENCE = Function("difference", 1, _difference)
 _TOTAL = Function("total", 1, _total, _AS_TENSOR)

@@ -1,11 +1,12 @@
 """Values on disk: facts in one SQLite file for ever, arrays in safetensors files under a size limit.
 
-Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
-process first opens it; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as
-`store.db.damaged`, and a new one begun. Several processes may share a folder: SQLite serialises the index, and array files are written
-whole under a temporary name and then renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a
-process that has the old one open goes on with it, and SQLite, which sees that its file has moved, leaves the new one's files alone.
-Nothing waits for the medium: a process that is killed loses nothing that was put, and a machine that loses power may leave a damaged index.
+Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a process first opens
+it; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as `store.db.damaged`, and a new one
+begun. Several processes may share a folder: SQLite serialises the index, and array files are written whole under a temporary name and then
+renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a process that has the old one open goes on
+with it, and SQLite, which sees that its file has moved, leaves the new one's files alone. One thread may put while another reads: they take
+turns at the index. Nothing waits for the medium: a process that is killed loses nothing that was put, and a machine that loses power may
+leave a damaged index.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import logging
 import os
 import platform
 import re
+import secrets
 import sqlite3
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -88,6 +90,7 @@ class Disk:
         self._checked: set[str] = set()
         self._used: set[str] = set()
         self._writes = True
+        self._turn = threading.RLock()
         try:
             (folder / "arrays").mkdir(parents=True, exist_ok=True)
             self._index, self._identity = self._open()
@@ -248,16 +251,17 @@ class Disk:
 
     def _do(self, work: Callable[[sqlite3.Connection], _Found]) -> _Found:
         """Work on the index; if that turns out to be damaged, on a new one."""
-        try:
+        with self._turn:
+            try:
+                return work(self._index)
+            except _SAID as error:
+                if not _is_damage(error):
+                    raise
+                with suppress(sqlite3.Error):
+                    self._index.close()
+                self._set_aside(self._identity, error)
+            self._index, self._identity = self._open()
             return work(self._index)
-        except _SAID as error:
-            if not _is_damage(error):
-                raise
-            with suppress(sqlite3.Error):
-                self._index.close()
-            self._set_aside(self._identity, error)
-        self._index, self._identity = self._open()
-        return work(self._index)
 
     def _open(self) -> tuple[sqlite3.Connection, object]:
         """The index, and which file it is; a damaged one is set aside.
@@ -320,14 +324,15 @@ class Disk:
         )
         file = hashlib.sha256(data).hexdigest()
         path = self._path(file)
-        path.parent.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        temporary = path.with_name(f"{file}.{secrets.token_hex(8)}.part")
+        with suppress(FileExistsError):
+            path.parent.mkdir()
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with temporary.open("xb") as stream:
                 stream.write(data)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except OSError:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         self._checked.add(file)
         return file, len(data)
@@ -380,7 +385,7 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
     """
     end_s = time.monotonic() + _BUSY_S
     while True:
-        index = sqlite3.connect(path, timeout=_BUSY_S)
+        index = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
         try:
             version, is_new = _version_of(index)
             if version == _VERSION or is_new:

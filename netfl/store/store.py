@@ -6,10 +6,11 @@ import functools
 import operator
 import time
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
@@ -26,7 +27,6 @@ _ALONE = 2
 _PART_BYTES = 64 * 1024**2
 _REMEMBERED = 4
 _NOTHING = object()
-_NONE: Mapping[bytes, Recipe] = {}
 
 Arrays = Sequence[tuple[bytes, Mapping[str, np.ndarray]]]
 
@@ -51,16 +51,17 @@ class Store:
     On disk, facts are kept for ever. They are written, and so are the tensors that later rounds begin with, when the seconds spent on
     computing since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a
     run that is killed loses little more than that much computing; a write is taken to cost two milliseconds at least, and facts without
-    tensors wait twice as long. A tensor that was not kept, or was dropped, is computed again from its recipe.
+    tensors wait twice as long. A thread of its own writes, so that the run waits for a write only where the next one is due. A tensor that was
+    not kept, or was dropped, is computed again from its recipe.
 
-    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value
-    with a `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was
-    computed or read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to
-    it. Held values are never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name
-    (`netfl.store.shelf`). A dataset is held too, in memory whatever the limit. All other values may be dropped, and are computed
-    again from the nearest resting places. A run that finds all its facts computes no values and so reaches no resting place; there
-    `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that is started again makes its recipes anew by
-    replaying, so no recipe is ever stored.
+    What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with a
+    `TensorForm` (a global model, an error-feedback residual: what later rounds begin with) is a resting place: once it was computed or
+    read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to it. Held values are
+    never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name (`netfl.store.shelf`). A dataset is held
+    too, in memory whatever the limit. All other values may be dropped, fleeting ones are with their recipes, and are computed again from
+    the nearest resting places. A run that finds all its facts computes no values and so reaches no resting place; there `announce` reads
+    one from disk after every `ANNOUNCED_TO_REST` recipes. A run that is started again makes its recipes anew by replaying, so no recipe is
+    ever stored.
 
     Args:
         limit_bytes: how much to keep in memory, and as much again of held values; the least recently used values go first.
@@ -72,7 +73,8 @@ class Store:
         self._refuses = refuses
         self._limit_bytes = limit_bytes
         self._disk = disk
-        self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes it takes
+        # With about how many bytes each takes, and of fleeting ones whose end is theirs.
+        self._values: OrderedDict[bytes, tuple[Any, int, ref[Recipe] | None]] = OrderedDict()
         self._kept_bytes = 0
         self.computing_s = 0.0
         self._facts: list[tuple[bytes, Any]] = []
@@ -80,6 +82,8 @@ class Store:
         self._resting: WeakValueDictionary[bytes, Recipe] = WeakValueDictionary()
         self._facts_at_s = self._tensors_at_s = 0.0
         self._slowness = 1.0  # of writing, against what `_write_s` expects
+        self._writer = ThreadPoolExecutor(1, "netfl-store")
+        self._writing: Future[None] | None = None
         self._announced: defaultdict[str, dict[bytes, Recipe]] = defaultdict(dict)  # by function
         self._made: set[bytes] = set()
         self._shelf = Shelf(limit_bytes, disk.folder if disk is not None else None)
@@ -118,32 +122,36 @@ class Store:
             else:
                 self._announced[each.function.name].pop(each.key, None)
 
+    def settle_computed(self, recipes: Collection[Recipe]) -> list[Recipe]:
+        """Say that announced values were needed: the others of these, which have not been computed and may yet be."""
+        others = [each for each in recipes if each.key not in self._made]
+        self._made.difference_update(each.key for each in recipes)
+        return others
+
     def settle(self, recipes: Iterable[Recipe]) -> None:
         """Say that all that announced values were for is there; those that were not computed for it are counted as reused."""
-        for each in recipes:
-            if each.key in self._made:
-                self._made.discard(each.key)
-            else:
-                self._announced[each.function.name].pop(each.key, None)
-                self._reused.add(each.key)
+        for each in self.settle_computed(list(recipes)):
+            self._announced[each.function.name].pop(each.key, None)
+            self._reused.add(each.key)
 
     def force(self, wanted: Recipe) -> Any:
         """The value of a recipe."""
         return self.force_all([wanted])[0]
 
-    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = (), looks: bool = True) -> list[Any]:
         """The values of several recipes, computed together.
 
         Args:
             wanted: whose values are asked for.
             beside: what is computed too if anything must be: made of the same, for later.
+            looks: whether to look for what is wanted on disk; not if it is known to be made of what has never been computed.
 
         Raises:
             MissingValueError: one is not there, and this store refuses to compute.
         """
         values: dict[bytes, Any] = {}
         missing: dict[bytes, Recipe] = {}
-        self._collect(wanted, values, missing)
+        self._collect(wanted, values, missing, new=() if looks else {needed.key for each in wanted for needed in each.inputs})
         if missing and self.first_missing is None:
             self.first_missing = next(each for each in wanted if each.key in missing)
         if missing and self._refuses:
@@ -171,11 +179,11 @@ class Store:
         """Write the facts that are not written yet, and let go of the disk."""
         if self._disk is not None:
             self._flush(self._disk, [])
+            self._wait()
+            self._writer.shutdown()
             self._disk.close()
 
-    def _collect(
-        self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe], new: Mapping[bytes, Recipe] = _NONE
-    ) -> None:
+    def _collect(self, roots: Sequence[Recipe], values: dict[bytes, Any], missing: dict[bytes, Recipe], new: Container[bytes] = ()) -> None:
         """Find everything that the roots need: it goes into `values`, or if it is not there into `missing`, in the order of discovery.
 
         What is made of `new` values is not looked for on disk.
@@ -193,7 +201,7 @@ class Store:
             else:
                 values[key] = found
 
-    def _find(self, wanted: Recipe, new: Mapping[bytes, Recipe] = _NONE) -> Any:
+    def _find(self, wanted: Recipe, new: Container[bytes] = ()) -> Any:
         """A value that is in memory or on disk, or `_NOTHING`."""
         key, form = wanted.key, wanted.function.form
         kept = self._values.get(key)
@@ -232,7 +240,8 @@ class Store:
         results = function.run(calls)
         self.computing_s += time.perf_counter() - started_s
         self.computed[function.name] += len(recipes)
-        self._reused.difference_update(each.key for each in recipes)
+        if self._reused:
+            self._reused.difference_update(each.key for each in recipes)
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
@@ -248,8 +257,14 @@ class Store:
 
     def _write(self, disk: Disk, made: list[Recipe], values: dict[bytes, Any]) -> None:
         """Keep the facts and the tensors if that is worth it; what is not written now is written with later ones."""
-        self._facts += [(each.key, each.function.form.dump(values[each.key])) for each in made if isinstance(each.function.form, FactForm)]
-        self._resting.update((each.key, each) for each in made if isinstance(each.function.form, TensorForm))
+        for each in made:
+            form = each.function.form
+            if form is None:
+                continue
+            if isinstance(form, FactForm):
+                self._facts.append((each.key, form.dump(values[each.key])))
+            else:
+                self._resting[each.key] = each
         self._save(disk, self._tensors_at_s)
         if self._facts and self.computing_s - self._facts_at_s > _ALONE * _WORTH * self._slowness * _WRITE_S:
             self._flush(disk, [])
@@ -273,30 +288,44 @@ class Store:
             self._resting.clear()
 
     def _flush(self, disk: Disk, arrays: Arrays) -> None:
-        started_s = time.perf_counter()
-        disk.put(self._facts, arrays)
-        found = (time.perf_counter() - started_s) / _write_s(_num_bytes(arrays))
-        self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
+        """Have the facts and these tensors written, which nobody may change from now on."""
+        self._wait()
+        self._writing = self._writer.submit(self._put, disk, self._facts, arrays)
         self._facts = []
         self._facts_at_s = self.computing_s
         if arrays:
             self._tensors_at_s = self.computing_s
 
+    def _put(self, disk: Disk, facts: list[tuple[bytes, Any]], arrays: Arrays) -> None:
+        started_s = time.perf_counter()
+        disk.put(facts, arrays)
+        found = (time.perf_counter() - started_s) / _write_s(_num_bytes(arrays))
+        self._slowness += (max(found, 1.0) - self._slowness) / _REMEMBERED
+
+    def _wait(self) -> None:
+        """Until what was to be written is; raises what writing raised."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
     def _keep(self, made: Recipe, value: Any) -> None:
         """Keep a value in memory, and let a recipe whose value is a resting place hold it."""
-        if made.held is None and made.function.rests:
+        key, function = made.key, made.function
+        if function.rests and made.held is None:
             self._hold(made, value)
-        key = made.key
         if key in self._values:
             return
         num_bytes = _weight_bytes(value)
         if made.held is not None and 2 * num_bytes > self._limit_bytes:  # it would drive out all others
             return
-        self._values[key] = value, num_bytes
+        self._values[key] = value, num_bytes, ref(made, functools.partial(self._forget, key)) if function.fleeting else None
         self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
-            _, (_, dropped_bytes) = self._values.popitem(last=False)
-            self._kept_bytes -= dropped_bytes
+            self._kept_bytes -= self._values.popitem(last=False)[1][1]
+
+    def _forget(self, key: bytes, _: ref[Recipe]) -> None:
+        """Nobody has the recipe of a fleeting value any more."""
+        self._kept_bytes -= self._values.pop(key)[1]
 
     def _hold(self, made: Recipe, value: Any) -> None:
         """Let a recipe hold its value in place of its arguments."""
@@ -326,16 +355,15 @@ class _Here:
 def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iterator[dict[Function, list[Recipe]]]:
     """What can be computed now, by function; then what can be once that is in `values`; and so on."""
     counts: dict[bytes, int] = {}
-    waiting: dict[bytes, list[Recipe]] = {}
+    waiting: defaultdict[bytes, list[Recipe]] = defaultdict(list)
     ready: list[Recipe] = []
     for key, each in missing.items():
-        count = 0
-        for needed in each.inputs:
-            if needed.key in missing:
-                count += 1
-                waiting.setdefault(needed.key, []).append(each)
-        counts[key] = count
-        if not count:
+        needed = [needed.key for needed in each.inputs if needed.key in missing]
+        for other in needed:
+            waiting[other].append(each)
+        if needed:
+            counts[key] = len(needed)
+        else:
             ready.append(each)
     while ready:
         wave: dict[Function, list[Recipe]] = {}
@@ -352,23 +380,22 @@ def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iter
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
     """The arguments with each recipe replaced by its value."""
-    filled: list[Any] = []
-    for each in arguments:
-        kind = type(each)
-        filled.append(values[each.key] if kind is Recipe else _filled(each, values) if kind is tuple else each)
-    return tuple(filled)
+    return tuple(
+        [values[each.key] if type(each) is Recipe else _filled(each, values) if type(each) is tuple else each for each in arguments]
+    )
 
 
 def _weight_bytes(value: Any) -> int:
     """About how much memory a value holds."""
     kind: Any = type(value)
-    if kind is np.ndarray:
+    if kind is np.ndarray or hasattr(kind, "nbytes"):
         return int(value.nbytes)
     if kind is bytes:
         return len(value)
     total = 0
     for part in _parts_of(kind)(value):
-        total += 64 if type(part) in _NUMBERS else part.nbytes if type(part) is np.ndarray else _weight_bytes(part)
+        part_kind = type(part)
+        total += 64 if part_kind in _NUMBERS else part.nbytes if part_kind is np.ndarray else _weight_bytes(part)
     return total or 64
 
 

@@ -98,11 +98,11 @@ class _Refusing(Store):
         super().__init__(disk=disk, refuses=True)
         self._into = into
 
-    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = ()) -> list[Any]:
+    def force_all(self, wanted: Sequence[Recipe], beside: Sequence[Recipe] = (), looks: bool = True) -> list[Any]:
         """See `Store`."""
         for each in wanted:
             self._note(each)
-        found = super().force_all(wanted, beside)
+        found = super().force_all(wanted, beside, looks)
         self._into.found.update(each.function.name for each in wanted)
         return found
 

@@ -18,7 +18,7 @@ __all__ = ["ADVICE", "Trained", "Unchecked", "check_losses", "diverged"]
 ADVICE = "lower `trainer.learning_rate`, or set `trainer.clip_norm`"
 
 
-def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
+def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], model: Recipe, looks: bool = True) -> None:
     """End the run if a client whose update counts has lost its way.
 
     The losses are facts, so that a run that finds them trains nobody. Where they are not known yet, the round's clients train
@@ -30,13 +30,14 @@ def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Re
         round_: the round that ends.
         fits: the `Update` of each client that counts, by name.
         model: the global model that the round makes.
+        looks: whether the losses may be known from another run.
 
     Raises:
         RunError: a loss is not a number or infinite, or no codec can carry an update.
     """
     wanted, symptom = values.losses(list(fits.values())), None
     try:
-        (losses,) = store.force_all([wanted], beside=[model])
+        (losses,) = store.force_all([wanted], beside=[model], looks=looks)
     except CodecError as error:
         losses, symptom = store.force(wanted), error
     for client, loss in zip(fits, losses, strict=True):

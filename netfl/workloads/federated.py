@@ -31,6 +31,10 @@ __all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
 
 Process = Generator[Any, Any, None]
 
+_LOOKS = 8
+"""After so many rounds that nobody had trained before, every so manieth is looked for: what one run lacks, it lacks from there on, unless another
+process is ahead with the same training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learners:
@@ -153,6 +157,7 @@ class Training:
         self._cohort: tuple[Trainer, Recipe, Recipe] | None = None
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
+        self._new_rounds = 0  # that followed one another, and whose clients had to be trained
 
     def begin(self) -> None:
         """Publish and measure the initial model."""
@@ -256,13 +261,16 @@ class Training:
         self.store.announce(fits.values())
 
     def used(self, number: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
-        """These clients' updates made that model in that round: the next evaluation settles them.
+        """These clients' updates made that model in that round: the next evaluation settles those that have not been computed for it.
 
         Raises:
             RunError: one of them has diverged.
         """
-        self._unsettled += fits.values()
-        check_losses(self.store, self.name, number, fits, model)
+        looks = self._new_rounds < _LOOKS or number % _LOOKS == 0
+        check_losses(self.store, self.name, number, fits, model, looks)
+        known = self.store.settle_computed(fits.values())
+        self._unsettled += known
+        self._new_rounds = 0 if known else self._new_rounds + 1
 
     def force(self, wanted: Recipe) -> Any:
         """A value of the training.

@@ -111,7 +111,7 @@ class _Lengths(Store):
         super().__init__()
         self._real = real
 
-    def force_all(self, wanted: Any, beside: Any = ()) -> list[Any]:
+    def force_all(self, wanted: Any, beside: Any = (), looks: bool = True) -> list[Any]:
         return [self._value(each) for each in wanted]
 
     def _value(self, wanted: Recipe) -> Any:

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -48,6 +47,86 @@ def test_facts_and_arrays_are_found_again(tmp_path: Path) -> None:
         assert (each.arrays(B) or {})["vector"].dtype == np.float32
         assert each.fact(B) is None
         assert each.arrays(A) is None
+
+
+def test_one_thread_puts_while_another_reads(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    keys = [number.to_bytes(32, "big") for number in range(150)]
+    written = threading.Event()
+
+    def put() -> None:
+        for number, key in enumerate(keys):
+            disk.put([(key, number)], [(key, array(number))])
+        written.set()
+
+    writer = threading.Thread(target=put)
+    writer.start()
+    seen = 0
+    while not written.is_set():
+        for number, key in enumerate(keys):
+            assert disk.fact(key) in (None, number)
+            found = disk.arrays(key)
+            assert found is None or found["vector"][0] == number
+            seen += found is not None
+    writer.join()
+    assert seen > 0
+    assert [disk.fact(key) for key in keys] == list(range(150))
+    assert [(disk.arrays(key) or {})["vector"][0] for key in keys] == list(range(150))
+
+
+def test_threads_take_turns_at_the_index(tmp_path: Path) -> None:
+    """One thread's transaction is no other's: what the other drops is not rolled back with it."""
+    disk = Disk(tmp_path)
+    inside, may, order = threading.Event(), threading.Event(), []
+
+    def work(_: sqlite3.Connection) -> None:
+        inside.set()
+        may.wait(60)
+        order.append("worked")
+
+    writer = threading.Thread(target=disk._do, args=(work,))
+    writer.start()
+    inside.wait(60)
+    threading.Timer(0.05, may.set).start()
+    disk.fact(A)
+    order.append("read")
+    writer.join()
+    assert order == ["worked", "read"]
+
+
+def test_a_run_does_not_wait_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netfl.store.store._WORTH", 0)  # every forcing is written
+    may, puts = threading.Event(), []
+
+    class Slow(Disk):
+        def put(self, facts: Any, arrays: Any) -> None:
+            assert may.wait(60)
+            puts.append([fact for _, fact in facts])
+            super().put(facts, arrays)
+
+    double = Function("double", 1, lambda calls: [2 * x for (x,) in calls], FactForm(int, int))
+    store = Store(disk=Slow(tmp_path))
+    assert store.force(recipe(double, 1)) == 2  # its write has begun, and does not end
+    assert puts == []
+    threading.Timer(0.05, may.set).start()
+    assert store.force(recipe(double, 2)) == 4  # the next write waits for the one before
+    assert puts[0] == [2]
+    store.close()
+    assert [Disk(tmp_path).fact(recipe(double, number).key) for number in (1, 2)] == [2, 4]
+
+
+def test_what_goes_wrong_in_writing_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netfl.store.store._WORTH", 0)
+
+    class Broken(Disk):
+        def put(self, facts: Any, arrays: Any) -> None:
+            raise AssertionError("a bug of ours")
+
+    double = Function("double", 1, lambda calls: [2 * x for (x,) in calls], FactForm(int, int))
+    store = Store(disk=Broken(tmp_path))
+    store.force(recipe(double, 1))
+    with pytest.raises(AssertionError, match="a bug of ours"):
+        store.close()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
@@ -232,9 +311,10 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     disk = Disk(tmp_path)
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(Path, "replace", full)
     disk.put([], [(A, array(1.0))])
     assert "No space left" in caplog.text
+    assert not list(tmp_path.rglob("*.part"))
     disk.put([(B, 1)], [])
     assert disk.fact(B) is None
     disk.close()
@@ -430,6 +510,26 @@ def test_a_killed_run_started_again_finds_what_it_had_finished(kept: str, tmp_pa
         assert again["work"] == {"trained_clients": 8 * 4, "reused_clients": 12 * 4, "speculated_clients": 0}
     monkeypatch.setenv("NETFL_STORE", str(tmp_path / "another"))
     assert run(scenario).metrics["trace_digest"] == again["trace_digest"]
+
+
+def test_a_new_training_looks_for_another_process_ahead_of_it_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight rounds that nobody trained before, then only every eighth is looked for: here the 16th, after whose end none is trained."""
+    monkeypatch.setattr("netfl.store.store._WORTH", 0)
+    scenario = training_only(training__rounds=20, training__clients_per_round=4)
+    ahead = tmp_path / "ahead"
+    expected = run(scenario, store=Store(disk=Disk(ahead))).metrics
+    own = Store(disk=Disk(tmp_path / "own"))
+
+    def overtaken(progress: Any) -> None:
+        if progress.round == 10:
+            with sqlite3.connect(tmp_path / "own" / "store.db") as index:
+                index.execute("ATTACH ? AS ahead", (str(ahead / "store.db"),))
+                index.execute("INSERT OR REPLACE INTO facts SELECT * FROM ahead.facts")
+            index.close()
+
+    found = run(scenario, store=own, on_progress=overtaken).metrics
+    assert found["trace_digest"] == expected["trace_digest"]
+    assert found["work"] == {"trained_clients": 15 * 4, "reused_clients": 5 * 4, "speculated_clients": 0}
 
 
 def test_what_is_computed_beside_is_new_and_nothing_else_is(tmp_path: Path) -> None:

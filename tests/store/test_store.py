@@ -1,5 +1,6 @@
 """Recipes are known by what they are made of; forcing computes what is missing, together."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,42 @@ def test_what_was_dropped_is_computed_again() -> None:
     assert block.batches == [1, 1, 1, 1]
     store.force(block(3))
     assert block.batches == [1, 1, 1, 1]
+
+
+def test_a_fleeting_value_goes_with_its_recipe() -> None:
+    runs: list[int] = []
+    update = Function("update", 1, lambda calls: [runs.append(x) or np.full(1000, x, dtype=np.float32) for (x,) in calls], fleeting=True)
+    total = Counted("total", lambda values: float(sum(value.sum() for value in values)))
+    store = Store(limit_bytes=10_000)  # two blocks of 4,000 bytes; a total takes little
+    store.force(total(()))  # the first recipe whose value is missing is kept, for explanations
+    first, second = recipe(update, 1), recipe(update, 2)
+    assert store.force(total((first, second))) == 3000
+    store.force_all([first, second])
+    assert sorted(runs) == [1, 2]  # both recipes are there, and so are their values
+    runs.clear()
+    freed = weakref.ref(store.force(first))
+    del first
+    assert freed() is None
+    store.force(recipe(update, 1))
+    assert runs == [1]
+    # The room of those that have gone is there for others: a third does not drive out the second.
+    third = recipe(update, 3)
+    store.force(third)
+    store.force_all([second, third])
+    assert runs == [1, 3]
+    store.force(recipe(update, 4))
+    assert (store.force(second)[0], runs) == (2, [1, 3, 4, 2])  # beyond the limit the least recently used goes, recipe or not
+
+
+def test_announced_values_that_have_been_computed_are_settled_at_once() -> None:
+    fit = Counted("fit", lambda x: x)
+    store = Store()
+    store.announce([fit(1), fit(2)])
+    store.force(fit(1))  # and with it the other
+    store.announce([fit(3)])
+    assert store.settle_computed([fit(1), fit(2), fit(3)]) == [fit(3)]
+    store.settle([fit(3)])
+    assert (store.computed["fit"], store.reused, store.speculated) == (2, 1, 0)
 
 
 def test_a_part_that_came_with_its_whole_lets_what_needs_it_begin() -> None:
