@@ -37,6 +37,9 @@ __all__ = ["QUANTUM", "Batch", "Plan", "Schedule", "Step", "clients_per_chunk", 
 _ALIGNMENT = 64
 """Of the memory of tensors, in bytes: as torch has it, since bits may depend on it."""
 
+_TOGETHER = 64
+"""So many clients' vectors are rows of one array: whoever is done with these can let go of them before the others."""
+
 QUANTUM = 4
 """Numbers that make 16 bytes (float32; float64 more)."""
 
@@ -258,7 +261,9 @@ def train(
                 rule=rule,
                 added=_stack(plan, [offsets[client] for client in chunk]) if offsets else (),
             )
-            vectors.update(zip(chunk, _unstack(plan, weights), strict=True))
+            for first in range(0, len(chunk), _TOGETHER):
+                part = slice(first, first + _TOGETHER)
+                vectors.update(zip(chunk[part], _unstack(plan, [weight[part] for weight in weights]), strict=True))
     return [vectors[client] for client in range(len(starts))], losses
 
 
