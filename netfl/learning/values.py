@@ -269,12 +269,12 @@ def _fit(calls: Calls) -> list[Update]:
 
 
 def losses(fits: Sequence[Recipe]) -> Recipe:
-    """The mean loss of each `Update`, as a tuple; nan or inf where training diverged."""
+    """The mean loss of each `Update`, as an array of float64; nan or inf where training diverged."""
     return recipe(_LOSSES, tuple(fits))
 
 
-def _losses(calls: Calls) -> list[tuple[float, ...]]:
-    return [tuple(float(update.mean_loss) for update in updates) for (updates,) in calls]
+def _losses(calls: Calls) -> list[np.ndarray]:
+    return [np.array([update.mean_loss for update in updates], np.float64) for (updates,) in calls]
 
 
 @dataclass(frozen=True)
@@ -561,7 +561,7 @@ _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
 _COHORT = Function("cohort", 1, _cohort, keeps=False)
 _FIT = Function("fit", 2, _fit, fleeting=True)
-_LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
+_LOSSES = Function("losses", 1, _losses, FactForm(np.ndarray.tolist, lambda plain: np.array(plain, np.float64)))
 _TRAINING_LOSS = Function(
     "training_loss",
     2,
