@@ -45,16 +45,16 @@ class Job:
         work: what to do.
         step_s: seconds a step on this processor.
         queued_s: when it was given.
-        done: succeeds when its last step ends.
+        announce: called with this job when its last step has ended; None for nobody.
     """
 
-    __slots__ = ("busy_s", "done", "end_s", "queued_s", "start_s", "step_s", "steps_left", "work")
+    __slots__ = ("announce", "busy_s", "end_s", "queued_s", "start_s", "step_s", "steps_left", "work")
 
-    def __init__(self, work: Work, step_s: float, queued_s: float, done: simpy.Event) -> None:
+    def __init__(self, work: Work, step_s: float, queued_s: float, announce: Callable[[Job], None] | None) -> None:
         self.work = work
         self.step_s = step_s
         self.queued_s = queued_s
-        self.done = done
+        self.announce = announce
         self.steps_left = work.steps
         self.busy_s = work.steps * step_s
         self.start_s = float("nan")
@@ -114,9 +114,9 @@ class Processor:
         self.memory_bytes = 0
         self._counted_s = 0.0
 
-    def submit(self, work: Work) -> Job:
-        """Queue the work; `job.done` succeeds when it ends."""
-        job = Job(work, work.step_s(self.profile), self._env.now, self._env.event())
+    def submit(self, work: Work, announce: Callable[[Job], None] | None = None) -> Job:
+        """Queue the work; `announce` is called with the job, at the instant, when it has ended."""
+        job = Job(work, work.step_s(self.profile), self._env.now, announce)
         self._count_waiting()
         self._enqueue(job)
         if len(self._queue) > self.most_waiting + 1:
@@ -214,19 +214,14 @@ class Processor:
     def _end_stint_after(self, steps: int) -> None:
         self._stint_steps = steps
         self._stint += 1
-        stint = self._stint
         end_s = self._uptime.finish_of(self._stint_start_s, steps * self._queue[0].step_s)
         if end_s == float("inf"):
             return
-        timer = self._env.timeout(max(0.0, end_s - self._env.now))
+        self._env.timeout(max(0.0, end_s - self._env.now), self._stint).callbacks.append(self._stint_ended)
 
-        def ended(_: simpy.Event) -> None:
-            if stint == self._stint:
-                self._stint_ended()
-
-        timer.callbacks.append(ended)
-
-    def _stint_ended(self) -> None:
+    def _stint_ended(self, timer: simpy.Event) -> None:
+        if timer.value != self._stint:  # it was to end at another time
+            return
         self._count_waiting()
         job = self._queue.popleft()
         job.steps_left -= self._stint_steps
@@ -237,10 +232,13 @@ class Processor:
         else:
             self.memory_bytes -= job.work.memory_bytes
             job.end_s = self._env.now
-            job.done.succeed()
         if self._queue:
             self._begin()
-            return
-        self._queue = _NOBODY
-        if self._announce is not None:
-            self._announce(False)
+        else:
+            self._queue = _NOBODY
+            if self._announce is not None:
+                self._announce(False)
+        # Last, since whoever hears of it may bring more work.
+        if not job.steps_left and job.announce is not None:
+            announce, job.announce = job.announce, None  # who mostly has this job: a cycle that would wait for the garbage collector
+            announce(job)

@@ -205,7 +205,7 @@ class _Server:
     def _fill(self) -> None:
         """Have as many clients at work as there should be."""
         training = self._training
-        idle = [client for client in training.clients if client not in self._busy and self._world.is_up(client)]
+        idle = self._world.up_among(client for client in training.clients if client not in self._busy)
         count = min(self._settings.concurrency - len(self._busy), len(idle))
         if count <= 0:
             return
@@ -219,7 +219,7 @@ class _Server:
             self._turns[client] += 1
             self._busy[client] = training.clients[client].update(broadcast.decoded, self._turns[client])
             training.announce(training.version + 1, {client: self._busy[client]})
-            self._world.env.process(self._client(client, training.version, broadcast))
+            self._world.go(self._client(client, training.version, broadcast))
 
     def _client(self, client: str, version: int, broadcast: Broadcast) -> Process:
         """One client's part: download, training, upload."""

@@ -302,7 +302,7 @@ class Background:
                     world.send(source, destination, message)
 
         for source, destination in _expanded(self.pairs, world.topology):
-            world.env.process(send(source, destination))
+            world.go(send(source, destination))
         yield world.env.event()
 
 

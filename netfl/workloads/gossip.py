@@ -136,7 +136,7 @@ class _Gossip:
         rounds = self._settings.rounds
         self._ended = {number: self._world.env.event() for number in range(1, rounds + 1)}
         for client in self._nodes:
-            self._world.env.process(self._client(client))
+            self._world.go(self._client(client))
         start_s = self._world.now
         for number in range(1, rounds + 1):
             yield self._ended[number]
@@ -160,9 +160,7 @@ class _Gossip:
             broadcast = node.downlink.broadcast(trained)
             training.released(client, node.downlink.pipeline)
             for other in node.weights:
-                world.env.process(
-                    self._tell(client, other, node.downlink.payload_bytes(other), broadcast.number, broadcast.decoded, number)
-                )
+                world.go(self._tell(client, other, node.downlink.payload_bytes(other), broadcast.number, broadcast.decoded, number))
             patience = None if settings.patience is None else world.sleep(settings.patience)
             while min(node.heard.values(), default=number) < number and (patience is None or not patience.processed):
                 yield self._changed[client] if patience is None else self._changed[client] | patience

@@ -188,7 +188,7 @@ class Hub:
 
     def _open(self, number: int) -> tuple[_Cohort, int]:
         """Select the round's members and set them to work."""
-        candidates = [member for member in self.members if self._world.is_up(member)]
+        candidates = self._world.up_among(self.members)
         stream = self._world.streams.stream("select", self._training.name, *self._place, number)
         known = self._known.facts(candidates)
         selected = self._selector.select(candidates, min(self._asked, len(candidates)), stream, known)
@@ -206,7 +206,7 @@ class Hub:
         cohort = _Cohort(number, label, min(self._per_round, len(selected)), selected, updates, self._world.env.event())
         self._training.announce(number, updates)
         for member in selected:
-            self._world.env.process(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number))
+            self._world.go(self._member(cohort, self.members[member], broadcast.decoded, broadcast.number))
         return cohort, len(selected)
 
     def _member(self, cohort: _Cohort, member: Member, start: Recipe, broadcast: int) -> Process:

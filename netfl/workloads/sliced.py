@@ -345,7 +345,7 @@ class _Group:
         """
         slices, patience_s = self.crowd.settings.slices, self.world.now + self.crowd.settings.takeover_after
         while True:
-            up = [member for member in self.members if self.world.is_up(member)]
+            up = self.world.up_among(self.members)
             ready = [member for member in waiting if member in up]
             enough = len(up) > slices
             if ready and enough:
@@ -366,7 +366,7 @@ class _Group:
         """One dominator's turn, a shuffle and its batches: the group's model after it, and whether any batch was trained."""
         crowd, settings = self.crowd, self.crowd.settings
         label = f"group {self.number} epoch {epoch} turn {number}"
-        others = [member for member in self.members if member != dominator and self.world.is_up(member)]
+        others = self.world.up_among(member for member in self.members if member != dominator)
         drawn = self.world.streams.generator("slices", crowd.name, self.number, epoch, number).permutation(len(others))
         devices = [dominator, *(others[index] for index in drawn[: settings.slices])]
         fallen = yield from self._shuffle(devices, label)
@@ -478,7 +478,7 @@ class _Group:
         held = {device for role, device in enumerate(devices) if role != lost}
         candidates = [member for member in self.members if member not in held]
         while True:
-            up = [member for member in candidates if self.world.is_up(member)]
+            up = self.world.up_among(candidates)
             if up:
                 return up[0]
             change_s = min(self.world.next_change_s(member) for member in candidates)

@@ -100,7 +100,7 @@ class SplitLearning(Learners):
             yield from training.wait_for_any(list(training.clients))
             fits: dict[str, Recipe] = {}
             start_s, model, failed = world.now, training.model, 0
-            turns = [client for client in training.clients if world.is_up(client)]
+            turns = world.up_among(training.clients)
             for client in turns:
                 taken = yield from self._turn(training, holder, client, number)
                 if not taken:

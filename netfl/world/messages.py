@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 __all__ = ["MESSAGE_KINDS", "Message", "MessageKind"]
 
@@ -11,8 +10,7 @@ MessageKind = Literal["model", "update", "activation", "request", "reply", "meta
 MESSAGE_KINDS: tuple[str, ...] = get_args(MessageKind)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """What a `send` carries, as the network sees it.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import simpy
@@ -74,9 +74,29 @@ class Sending(simpy.Event):
 class Computing(simpy.Event):
     """A `compute` under way; succeeds when its last step has ended."""
 
-    def __init__(self, env: simpy.Environment, job: Job) -> None:
-        super().__init__(env)
-        self.job = job
+    __slots__ = ("job",)
+
+    job: Job
+
+
+class _Going:
+    """A process that nobody waits for. What it awaits succeeds or never comes: no event of netfl's fails."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, process: Generator[simpy.Event, Any, Any]) -> None:
+        self._process = process
+
+    def go_on(self, event: simpy.Event | None) -> None:
+        """Take the step that an event lets it take, and those behind it that need not wait."""
+        send, value = self._process.send, None if event is None else event._value
+        try:
+            awaited = send(value)
+            while awaited.processed:
+                awaited = send(awaited._value)
+            awaited.callbacks.append(self.go_on)
+        except StopIteration:
+            return
 
 
 class World:
@@ -146,10 +166,9 @@ class World:
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
         """Do work on a device's processor; the event succeeds when it has ended."""
-        job = self._processors.of(device).submit(work)
-        computing = Computing(self.env, job)
+        computing = Computing(self.env)
 
-        def ended(_: simpy.Event) -> None:
+        def ended(job: Job) -> None:
             # The fields of a `Computation`, in their order.
             self.trace.append_values(
                 Computation, (device, workload, work.kind, label, work.flop, job.queued_s, job.start_s, job.end_s, job.busy_s)
@@ -158,12 +177,16 @@ class World:
                 self._memory_changed(device)
             computing.succeed()
 
-        job.done.callbacks.append(ended)
+        computing.job = self._processors.of(device).submit(work, ended)
         return computing
 
     def sleep(self, seconds: float) -> simpy.Event:
         """Let simulated time pass; what is to come after infinitely many seconds never does."""
         return self.env.event() if seconds == math.inf else self.env.timeout(seconds)
+
+    def go(self, process: Generator[simpy.Event, Any, Any]) -> None:
+        """Begin a process that nobody waits for: its first step is taken at once, and neither beginning nor end costs an event."""
+        _Going(process).go_on(None)
 
     def step(self) -> bool:
         """Let the next event happen; whether there was one."""
@@ -177,8 +200,12 @@ class World:
 
     def is_up(self, device: str) -> bool:
         """Whether a device is up now."""
+        return self._timelines.get(device).up_at(self.now)
+
+    def up_among(self, devices: Iterable[str]) -> list[str]:
+        """Those of some devices that are up now, in their order."""
         # Where nothing is ever down, nobody need be looked up: workloads ask of every device in every round.
-        return not self._timelines or self._timelines.get(device).up_at(self.now)
+        return [device for device in devices if self.is_up(device)] if self._timelines else list(devices)
 
     def next_change_s(self, device: str) -> float:
         """When a device next goes down or comes back; infinity if never. Of a device whose battery holds out: an instant before which it does not."""

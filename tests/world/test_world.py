@@ -287,3 +287,35 @@ def test_what_has_ended_is_freed_without_the_collector() -> None:
         assert len(kept) == 9 and all(each() is None for each in kept)
     finally:
         gc.enable()
+
+
+def test_a_process_that_nobody_waits_for_costs_no_events_of_its_own() -> None:
+    world = make()
+    happened: list[tuple[str, float]] = []
+    before = world.sleep(1.0)
+
+    def process() -> Any:
+        happened.append(("begun", world.now))
+        yield world.sleep(2.0)
+        yield before  # long over: it goes on at once
+        happened.append(("over", world.now))
+
+    world.go(process())
+    assert happened == [("begun", 0.0)]
+    steps = 0
+    while world.step():
+        steps += 1
+    assert happened == [("begun", 0.0), ("over", 2.0)]
+    assert steps == 2  # the two sleeps
+
+
+def test_an_error_in_a_process_that_nobody_waits_for_comes_out() -> None:
+    world = make()
+
+    def process() -> Any:
+        yield world.sleep(1.0)
+        raise AssertionError("a bug of ours")
+
+    world.go(process())
+    with pytest.raises(AssertionError, match="a bug of ours"):
+        world.env.run()
