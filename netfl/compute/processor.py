@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import simpy
 
 from netfl.compute.profiles import DeviceProfile
 from netfl.compute.work import Work
 
-__all__ = ["Job", "Processor", "Uptime"]
+__all__ = ["Job", "Past", "Processor", "Uptime"]
+
+
+class Past(NamedTuple):
+    """What a processor did: all that an idle one has to remember.
+
+    Args:
+        busy_s: its seconds of work.
+        waiting_s: for how long jobs waited, added up over the jobs, the one at work not counted.
+        most_waiting: the most jobs that ever waited at once, the one at work not counted.
+        peak_memory_bytes: the most that work that had begun and not ended ever held.
+    """
+
+    busy_s: float = 0.0
+    waiting_s: float = 0.0
+    most_waiting: int = 0
+    peak_memory_bytes: int = 0
 
 
 class Uptime(Protocol):
@@ -50,6 +66,7 @@ class Job:
         return max(0.0, self.end_s - self.queued_s - self.busy_s)
 
 
+_NO_PAST = Past()
 _NOBODY: deque[Job] = deque(maxlen=0)
 """The queue of an idle processor: one of its own takes 700 bytes, and there may be a hundred thousand of them."""
 
@@ -66,6 +83,7 @@ class Processor:
         profile: what the device can do.
         uptime: when it is up; while it is down its work stands still.
         announce: called with whether there is work, when that changes; None for nobody.
+        past: what it did before.
         memory_bytes: what work that has begun and not ended holds.
         peak_memory_bytes: the most that this ever was.
         most_waiting: the most jobs that ever waited at once, the one at work not counted.
@@ -77,7 +95,12 @@ class Processor:
     )
 
     def __init__(
-        self, env: simpy.Environment, profile: DeviceProfile, uptime: Uptime, announce: Callable[[bool], None] | None = None
+        self,
+        env: simpy.Environment,
+        profile: DeviceProfile,
+        uptime: Uptime,
+        announce: Callable[[bool], None] | None = None,
+        past: Past = _NO_PAST,
     ) -> None:
         self.profile = profile
         self._env = env
@@ -87,12 +110,9 @@ class Processor:
         self._stint_start_s = 0.0
         self._stint_steps = 0
         self._stint = 0
-        self._finished_s = 0.0
+        self._finished_s, self._waiting_s, self.most_waiting, self.peak_memory_bytes = past
         self.memory_bytes = 0
-        self.most_waiting = 0
-        self._waiting_s = 0.0
         self._counted_s = 0.0
-        self.peak_memory_bytes = 0
 
     def submit(self, work: Work, announce: Callable[[Job], None] | None = None) -> Job:
         """Queue the work; `announce` is called with the job, at the instant, when it has ended."""
@@ -108,6 +128,15 @@ class Processor:
         elif self._stint_steps > 1:
             self._cut_stint()
         return job
+
+    @property
+    def rests(self) -> bool:
+        """Whether another one that begins with its past could take its place: it is idle, and nobody is told when that changes."""
+        return not self._queue and self._announce is None
+
+    def past(self) -> Past:
+        """What it did so far, whole steps of the stint in progress included."""
+        return Past(self.busy_s(), self.waiting_s(), self.most_waiting, self.peak_memory_bytes)
 
     def book(self, busy_s: float, memory_bytes: int) -> None:
         """Count work that was done beside the queue, with the most memory that it held."""
@@ -211,4 +240,5 @@ class Processor:
                 self._announce(False)
         # Last, since whoever hears of it may bring more work.
         if not job.steps_left and job.announce is not None:
-            job.announce(job)
+            announce, job.announce = job.announce, None  # who mostly has this job: a cycle that would wait for the garbage collector
+            announce(job)

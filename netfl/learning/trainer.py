@@ -74,7 +74,7 @@ class FitResult(NamedTuple):
     """What one client's training gave.
 
     Args:
-        model: (P,) the trained vector; a row of an array that all results of one `fit` share.
+        model: (P,) the trained vector; a row of an array, as others of the same `fit` are.
         mean_loss: mean cross-entropy (nats) over the samples of the last epoch, each taken just before the step that it
             belongs to; nan or inf when training diverged.
         num_samples: in the shard.

@@ -258,8 +258,10 @@ def _fit(calls: Calls) -> list[Update]:
             rows = slice(None) if shard is None else each.shards[shard]
             inputs, labels = each.data.train_inputs[rows], each.data.train_labels[rows]
             jobs.append(FitJob(each.start, inputs, labels, stream, *offset))
-        results = fit_together(trainer, model, sample_shape, num_classes, jobs)
-        for index, job, result in zip(indices, jobs, results, strict=True):
+        # From here on nobody else has them: the arrays whose rows they are go one after the other, and updates take their place.
+        results = fit_together(trainer, model, sample_shape, num_classes, jobs)[::-1]
+        for index, job in zip(indices, jobs, strict=True):
+            result = results.pop()
             updates[index] = Update(
                 result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss, result.last_batch_loss
             )
@@ -267,12 +269,12 @@ def _fit(calls: Calls) -> list[Update]:
 
 
 def losses(fits: Sequence[Recipe]) -> Recipe:
-    """The mean loss of each `Update`, as a tuple; nan or inf where training diverged."""
+    """The mean loss of each `Update`, as an array of float64; nan or inf where training diverged."""
     return recipe(_LOSSES, tuple(fits))
 
 
-def _losses(calls: Calls) -> list[tuple[float, ...]]:
-    return [tuple(float(update.mean_loss) for update in updates) for (updates,) in calls]
+def _losses(calls: Calls) -> list[np.ndarray]:
+    return [np.array([update.mean_loss for update in updates], np.float64) for (updates,) in calls]
 
 
 @dataclass(frozen=True)
@@ -559,7 +561,7 @@ _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
 _COHORT = Function("cohort", 1, _cohort, keeps=False)
 _FIT = Function("fit", 2, _fit, fleeting=True)
-_LOSSES = Function("losses", 1, _losses, FactForm(list, tuple))
+_LOSSES = Function("losses", 1, _losses, FactForm(np.ndarray.tolist, lambda plain: np.array(plain, np.float64)))
 _TRAINING_LOSS = Function(
     "training_loss",
     2,

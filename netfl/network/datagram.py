@@ -655,7 +655,7 @@ class DatagramTransfer:
         num_bytes: length of the message.
         start_s: when it was asked for.
         end_s: when it ended; NaN until then.
-        done: succeeds with the transfer when it has ended, whichever way.
+        done: succeeds when it has ended, whichever way.
         even: never: each hop has its own headers and repetitions.
         outcome: delivered, aborted, failed (a frame was lost for good), or in_flight (not ended, or cut off by the run's end).
         attempts: the most times that one of its frames was sent over one hop.
@@ -908,9 +908,10 @@ class DatagramTransfer:
         self.outcome = outcome
         self._close(frame)
         self.transport.forget(self)
-        self.done.succeed(self)
-        if self._announce is not None:
-            self._announce(self)
+        self.done.succeed()
+        announce, self._announce = self._announce, None
+        if announce is not None:
+            announce(self)
 
     def _close(self, frame: _Frame | None) -> None:
         self.on_air.clear()
@@ -952,7 +953,7 @@ class DatagramTransport(UnderWay[DatagramTransfer]):
         self._airs: dict[tuple[str, str], _Air] = {}
         self._stations: dict[tuple[str, _Air], _Station] = {}
         self._draws: dict[tuple[str, bool], _Draws] = {}
-        self._legs: dict[Route, tuple[_Leg | Route, ...]] = {}
+        self._legs: dict[tuple[Hop, ...], tuple[_Leg | Route, ...]] = {}
 
     def send(
         self, source: str, destination: str, num_bytes: int, announce: Callable[[DatagramTransfer], None] | None = None
@@ -977,7 +978,7 @@ class DatagramTransport(UnderWay[DatagramTransfer]):
 
     def legs(self, route: Route) -> tuple[_Leg | Route, ...]:
         """A route as hops over radios, and runs of hops between them."""
-        found = self._legs.get(route)
+        found = self._legs.get(route.hops)
         if found is None:
             legs: list[_Leg | Route] = []
             wires: list[Hop] = []
@@ -991,7 +992,7 @@ class DatagramTransport(UnderWay[DatagramTransfer]):
                     legs.append(self._leg(hop, radio))
                 elif hop is not None:
                     wires.append(hop)
-            found = self._legs[route] = tuple(legs)
+            found = self._legs[route.hops] = tuple(legs)
         return found
 
     def draws(self, hop: Hop) -> _Draws:

@@ -322,7 +322,7 @@ class Fabric:
         self._varying: dict[tuple[str, bool], _Varying] = {}
         self._gaps: dict[tuple[str, bool], _Element] = {}
         self._capacities: dict[tuple[str, str, str], Capacity] = {}
-        self._ways: dict[Route, _Way] = {}
+        self._ways: dict[tuple[Hop, ...], _Way] = {}
         self._most_ways = _LEAST_WAYS
         self._has_forgotten = False
         self._agenda: list[tuple[float, int, int, int, Any]] = []
@@ -333,7 +333,7 @@ class Fabric:
         self._moving: dict[int, Flow] = {}
         # Devices with a battery: which of them look after each solve, and what a bit on a route costs each in energy.
         self._looking: dict[str, Supply] = {}
-        self._joules: dict[tuple[str, Route], float] = {}
+        self._joules: dict[tuple[str, tuple[Hop, ...]], float] = {}
         self._supplied = False
 
     def start(
@@ -362,7 +362,7 @@ class Fabric:
             raise ValueError(f"expected at least 0 bytes, got {num_bytes!r}")
         self._number += 1
         flow = Flow(self, self._number, route, num_bytes, weight, patience_s, announce, setup_s, pace)
-        way = flow._way = self._ways.get(route) or self._new_way(route)
+        way = flow._way = self._ways.get(route.hops) or self._new_way(route)
         way.flows += 1
         if way.elements:
             flow._elements = way.elements
@@ -438,7 +438,7 @@ class Fabric:
                 self._arm()
 
     def _joules_a_bit(self, name: str, route: Route) -> float:
-        found = self._joules.get((name, route))
+        found = self._joules.get((name, route.hops))
         if found is None:
             found = 0.0
             for hop in route.hops:
@@ -447,7 +447,7 @@ class Fabric:
                     found += (link.transmit_w if hop.forward else link.b_transmit_w) * link.duty_cycle / hop.rate_bps
                 elif name == hop.destination:
                     found += (link.b_receive_w if hop.forward else link.receive_w) * link.duty_cycle / hop.rate_bps
-            self._joules[name, route] = found
+            self._joules[name, route.hops] = found
         return found
 
     @property
@@ -619,7 +619,7 @@ class Fabric:
                 self._vary(element)
             elif element.capacity is None:
                 # The rate may have changed while no flow was on this route, though some were on others.
-                path, (costs, _) = flow._way.path, self._costs(flow.route)
+                path, (costs, _) = flow._way.path, self._costs(flow._way.hops)
                 if costs != path.costs:
                     self._shares.recost(path, costs, (), now)
             return
@@ -664,13 +664,13 @@ class Fabric:
         if varying.capacity is not None:
             self._shares.resize(varying.capacity, rate_bps, now)
         else:
-            loads: dict[Route, list[Load]] = {flow.route: [] for flow in varying.flows.values()}
+            loads: dict[_Way, list[Load]] = {flow._way: [] for flow in varying.flows.values()}
             for flow in varying.flows.values():
                 if flow._number in self._moving:
                     assert flow._load is not None
-                    loads[flow.route].append(flow._load)
-            for route, moving in loads.items():
-                self._shares.recost(self._ways[route].path, self._costs(route)[0], moving, now)
+                    loads[flow._way].append(flow._load)
+            for way, moving in loads.items():
+                self._shares.recost(way.path, self._costs(way.hops)[0], moving, now)
         self._settle_later()
 
     # Time.
@@ -800,7 +800,7 @@ class Fabric:
         Nothing but memory depends on it: a capacity that no load crosses is as good as a new one.
         """
         self._ways = {
-            route: way for route, way in self._ways.items() if way.flows or any(isinstance(each, _Varying) for each in way.elements)
+            hops: way for hops, way in self._ways.items() if way.flows or any(isinstance(each, _Varying) for each in way.elements)
         }
         self._most_ways = max(_LEAST_WAYS, 2 * len(self._ways))
         crossed = {capacity for way in self._ways.values() for capacity in way.path.costs}
@@ -824,7 +824,7 @@ class Fabric:
                     self._varying[key] = _Varying(hop.rates, hop.rate_bps, capacity)
                 if hop.rates.has_gaps:
                     self._gaps.setdefault(key, _Element(hop.link.name, Gaps(hop.rates)))
-        costs, stations = self._costs(route)
+        costs, stations = self._costs(hops)
         elements: list[_Element | _Varying] = []
         if varying:
             keys = [(hop.link.name, hop.forward) for hop in varying]
@@ -833,7 +833,7 @@ class Fabric:
         if self._timelines:
             names = (*route.devices, *(hop.link.name for hop in hops))
             elements += [element for name in names if (element := self._element(name)) is not None]
-        found = self._ways[route] = _Way(tuple(elements), hops, self._shares.path(costs, stations))
+        found = self._ways[hops] = _Way(tuple(elements), hops, self._shares.path(costs, stations))
         return found
 
     def _element(self, name: str) -> _Element | None:
@@ -848,11 +848,11 @@ class Fabric:
                     found.supply.connect(self)
         return found
 
-    def _costs(self, route: Route) -> tuple[dict[Capacity, float], list[tuple[Capacity, str]]]:
-        """What a bit on a route takes of which capacities at the present rates, and (medium, member link) for each hop in a medium."""
+    def _costs(self, hops: tuple[Hop, ...]) -> tuple[dict[Capacity, float], list[tuple[Capacity, str]]]:
+        """What a bit on a way takes of which capacities at the present rates, and (medium, member link) for each hop in a medium."""
         costs: dict[Capacity, float] = {}
         stations: list[tuple[Capacity, str]] = []
-        for hop in route.hops:
+        for hop in hops:
             link = hop.link
             if link.medium is None and link.duplex == "full":
                 capacity = self._wire(hop)

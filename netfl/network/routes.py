@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_QUEUE_S", "Hop", "Route", "Search"]
 
+_MOST_ROUTES = 20_000
+"""So many routes are remembered; one that was forgotten is found again when somebody asks for it."""
+
 DEFAULT_QUEUE_S = 0.1
 """Seconds for which a link's queue can hold what arrives, where nothing else is said."""
 
@@ -85,7 +88,9 @@ class Hop:
 
 
 class Route:
-    """Hops, each of which begins where the last one ended. Two routes are equal only if they are the same object. Never changed.
+    """Hops, each of which begins where the last one ended. Never changed.
+
+    There may be two objects of the same way: a `Search` forgets routes. What is to be known by its way is kept by its `hops`.
 
     Args:
         hops: empty for a route from a site to itself.
@@ -132,9 +137,14 @@ class Search:
     def __init__(self, sites: Mapping[str, Site], links: Mapping[str, Link], weight: Callable[[Link], int]) -> None:
         self._map = _Map(sites, links, weight)
         self._reaches: dict[int, _Reach] = {}
-        self._asked: dict[int, int] = {}
+        self._asked = [0] * len(self._map.names)
         self._routes: dict[tuple[str, str], Route] = {}
         self._detours: dict[tuple[Hop, ...], Route] = {}
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The sites' numbers by their names, from 0 in the order in which they were given."""
+        return self._map.number
 
     def links_at(self, site: str) -> list[Link]:
         """The links that end at a site, in the order in which they were given."""
@@ -149,6 +159,9 @@ class Search:
         key = (source, destination)
         found = self._routes.get(key)
         if found is None:
+            if len(self._routes) >= _MOST_ROUTES:
+                # All of them: who asks for more in turn, again and again, would not find those that had been kept either.
+                self._routes.clear()
             found = self._routes[key] = self._find(source, destination)
         return found
 
@@ -207,8 +220,8 @@ class Search:
     def _root(self, first: int, last: int) -> int:
         """The end from which to look: one search serves every route from and to it, so the one that is asked for more often."""
         asked = self._asked
-        asked[last] = of_last = asked.get(last, 0) + 1
-        asked[first] = of_first = asked.get(first, 0) + 1
+        asked[last] = of_last = asked[last] + 1
+        asked[first] = of_first = asked[first] + 1
         if last in self._reaches:
             return last
         return first if first in self._reaches or of_first > of_last else last

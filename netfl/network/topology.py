@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -203,6 +203,11 @@ class Topology:
     @cached_property
     def _search(self) -> Search:
         return Search(self.sites, self.links, _WEIGHTS[self.routing])
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The sites' numbers by their names, from 0 in the order in which they were given."""
+        return self._search.numbers
 
     def links_at(self, site: str) -> list[Link]:
         """The links that end at a site, in the order in which they were given."""

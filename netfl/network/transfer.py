@@ -257,7 +257,7 @@ class Transfer:
         """Leave the route for the best one that is up now, if there is one."""
         transport, old = self._transport, self.route
         route = transport.topology.detour(old.source, old.destination, transport.fabric.passes)
-        if route is not None and route is not old:
+        if route is not None and route.hops != old.hops:
             held = self._held_bytes - sum(each[1] for each in self._past)
             lost = self.wasted_bytes - sum(each[2] for each in self._past)
             self._past = [*self._past, (old, held, lost)]
@@ -285,8 +285,10 @@ class Transfer:
         self._transport.forget(self)
         if self._done is not None:
             self._done.succeed(self)
-        if self._announce is not None:
-            self._announce(self)
+        announce, self._announce = self._announce, None
+        if announce is not None:
+            # Whoever is told mostly has this transfer: they would keep each other alive until the garbage collector comes.
+            announce(self)
 
 
 def _add(moved: dict[Hop, tuple[int, int, int]], route: Route, each: tuple[int, int, int]) -> None:

@@ -249,7 +249,8 @@ class UnderWay:
             if not can_go_on:
                 self.idle.add((stage_number, device))
             elif device in work:
-                computing = yield self.world.compute(device, work[device], workload=self.serving.name, label=f"request {self.number}")
+                computing = self.world.compute(device, work[device], workload=self.serving.name, label=f"request {self.number}")
+                yield computing
                 job = computing.job
                 spent = replace(spent, until_s=self.world.now, queue_s=spent.queue_s + job.waited_s, compute_s=spent.compute_s + job.busy_s)
             incoming = []
@@ -295,7 +296,8 @@ class UnderWay:
     def _send(self, place: int, crossing: Crossing, spent: Spent) -> Process:
         payload_bytes = self.serving.reply_bytes if crossing.what == "reply" else int(self.lengths[place, self.sample])
         message = Message(kind=crossing.what, payload_bytes=payload_bytes, workload=self.serving.name, label=f"request {self.number}")
-        sending = yield self.world.send(crossing.sender, crossing.receiver, message)
+        sending = self.world.send(crossing.sender, crossing.receiver, message)
+        yield sending
         transfer = sending.transfer
         moving_s = transfer.end_s - transfer.start_s - transfer.latency_s
         spent = replace(

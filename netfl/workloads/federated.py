@@ -317,6 +317,8 @@ class Leaf:
         num_samples: how many samples that has.
     """
 
+    __slots__ = ("_index", "_training", "name", "num_samples")
+
     def __init__(self, training: Training, name: str, index: int, num_samples: int) -> None:
         self.name = name
         self.num_samples = num_samples

@@ -272,7 +272,8 @@ class Serving:
         if self.batches is not None and leg.device != asked.device and self.batches.settings.takes(leg.device):
             computing = yield self.batches.add(leg, asked.version, asked.number)
         else:
-            computing = yield self.world.compute(leg.device, work, workload=self.name, label=f"request {asked.number}")
+            computing = self.world.compute(leg.device, work, workload=self.name, label=f"request {asked.number}")
+            yield computing
         busy_s = computing.job.busy_s
         asked.queue_s += max(0.0, self.env.now - came_s - busy_s)
         asked.compute_s += busy_s

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import simpy
 
-from netfl.compute import DeviceProfile, Job, Processor, Work
+from netfl.compute import DeviceProfile, Job, Past, Processor, Work
 from netfl.network.battery import Draw, Supply
 from netfl.network.fabric import Fabric
 from netfl.network.outages import Timeline
@@ -24,13 +24,18 @@ from netfl.network.transport import Sent, TransportPart
 from netfl.randomness import Streams
 from netfl.trace import Computation, DeviceLoad, DeviceUse, LinkLoad, LinkUse, Outage, RunEnd, Trace, Wait
 from netfl.trace import Transfer as TransferRow
+from netfl.world.carried import Carried
 from netfl.world.messages import Message
+from netfl.world.processors import Processors
 
 __all__ = ["Computing", "Sending", "World"]
 
 
 class Sending(simpy.Event):
-    """A `send` under way; succeeds with itself when the transfer has ended, whichever way."""
+    """A `send` under way; succeeds when the transfer has ended, whichever way.
+
+    Like all events of a run, with nothing that has the event: each would be a cycle of garbage that waits for the collector.
+    """
 
     __slots__ = ("message", "number", "transfer")
 
@@ -56,18 +61,18 @@ class Sending(simpy.Event):
     def _over(self, transfer: Sent) -> None:
         self.transfer = transfer
         if len(self.callbacks) > 1 or not transfer.route.hops:
-            self.succeed(self)
+            self.succeed()
         else:
             # Nobody waits: it has been processed without an event of its own. Whoever asks later goes on at once.
             (ended,) = self.callbacks
             self.callbacks = None  # type: ignore[assignment]  # SimPy's mark of a processed event
             self._ok = True
-            self._value = self
+            self._value = None
             ended(self)
 
 
 class Computing(simpy.Event):
-    """A `compute` under way; succeeds with itself when its last step has ended."""
+    """A `compute` under way; succeeds when its last step has ended."""
 
     __slots__ = ("job",)
 
@@ -126,14 +131,14 @@ class World:
         self._has_batteries = any(True for _ in self._timelines.with_batteries())
         fabric = self._fabric = Fabric(self.env, topology, self._timelines)
         self._transport = transport.connect(self.env, fabric, topology, streams)
-        # Of the devices that have ever computed.
-        self._processors: dict[str, Processor] = {}
+        self._processors = Processors(topology, self._new_processor)
         self._sendings: dict[int, Sending] = {}
         self._sent = 0
-        # Bytes sent, delivered, wasted and in flight: of link and direction, with the seconds for which they kept the sender's radio on, and of
-        # routes, where bytes and the links' rates say that; by workload and kind of message.
+        # By workload and kind of message: bytes sent, delivered, wasted and in flight of link and direction, with the seconds for which they kept
+        # the sender's radio on; and bytes on routes, where those and the links' rates say all of that.
         self._carried: defaultdict[tuple[str, bool, str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0.0])
-        self._carried_on: defaultdict[tuple[str, str], dict[Route, list[int]]] = defaultdict(dict)
+        self._carried_on: defaultdict[tuple[str, str], Carried] = defaultdict(lambda: Carried(topology))
+        # Of devices; those that are known by route are added at the end.
         self._bytes_up: defaultdict[str, int] = defaultdict(int)
         self._bytes_down: defaultdict[str, int] = defaultdict(int)
         self._storage_bytes: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -148,7 +153,7 @@ class World:
     # --- the three verbs ----------------------------------------------------------------------------------------------------
 
     def send(self, source: str, destination: str, message: Message) -> Sending:
-        """Send a message over the network; the event succeeds with the `Sending` when the transfer has ended.
+        """Send a message over the network; the event succeeds when the transfer has ended.
 
         Raises:
             NoRouteError: no path of links joins the two devices.
@@ -160,7 +165,7 @@ class World:
         return sending
 
     def compute(self, device: str, work: Work, *, workload: str, label: str = "") -> Computing:
-        """Do work on a device's processor; the event succeeds with the `Computing` when it has ended."""
+        """Do work on a device's processor; the event succeeds when it has ended."""
         computing = Computing(self.env)
 
         def ended(job: Job) -> None:
@@ -170,9 +175,9 @@ class World:
             )
             if self._freed:
                 self._memory_changed(device)
-            computing.succeed(computing)
+            computing.succeed()
 
-        computing.job = self._processor(device).submit(work, ended)
+        computing.job = self._processors.of(device).submit(work, ended)
         return computing
 
     def sleep(self, seconds: float) -> simpy.Event:
@@ -213,7 +218,7 @@ class World:
 
     def busy_s(self, device: str) -> float:
         """Processor seconds of a device so far, whole steps of work in progress included."""
-        return self._processor(device).busy_s()
+        return self._processors.of(device).busy_s()
 
     def keep(self, device: str, name: str, num_bytes: int) -> None:
         """Say that a device stores something under a name, in place of what it stored there before."""
@@ -270,10 +275,8 @@ class World:
         """
         self._sent += 1
         route = self.topology.route(source, destination)
-        carried = self._carried_on[message.workload, message.kind].setdefault(route, [0, 0, 0, 0])
-        _add(carried, (sent_bytes, sent_bytes, 0, 0) if delivered else (sent_bytes, 0, 0, sent_bytes))
-        self._bytes_up[source] += sent_bytes
-        self._bytes_down[destination] += sent_bytes if delivered else 0
+        carried = self._carried_on[message.workload, message.kind][route]
+        carried[0 if delivered else 2] += sent_bytes
         for hop in route.hops if self._has_batteries else ():
             transmit_w, receive_w = _radio_powers(hop.link, hop.forward)
             for name, power_w in ((hop.source, transmit_w), (hop.destination, receive_w)):
@@ -295,7 +298,7 @@ class World:
 
     def book_computations(self, device: str, work: Work, start_s: float, busy_s: float, *, workload: str, label: str) -> None:
         """Write down work that was rehearsed, as one row that ends now."""
-        self._processor(device).book(busy_s, work.memory_bytes)
+        self._processors.of(device).book(busy_s, work.memory_bytes)
         profile = self._profiles[device]
         for supply in self._supplies_of([device]):
             supply.take((profile.busy_w - profile.idle_w) * busy_s)
@@ -316,20 +319,19 @@ class World:
         self._sendings.clear()
         self._record_outages()
         radio_j = self._record_links()
-        self._record_devices(radio_j)
-        self._note_processors()
+        pasts = self._processors.pasts()
+        self._record_devices(radio_j, pasts)
+        self._note_processors(pasts)
         self.trace.append(RunEnd(simulated_s=self.now, reason=reason))
         self.trace.flush()
 
-    def _processor(self, device: str) -> Processor:
-        processor = self._processors.get(device)
-        if processor is None:
-            uptime = self._timelines.get(device)
-            announce = uptime.computes if isinstance(uptime, Supply) else None
-            processor = self._processors[device] = Processor(self.env, self._profiles[device], uptime, announce)
-            if isinstance(uptime, Supply):
-                self._fabric.follow(uptime)
-                uptime.tell(processor.recheck)
+    def _new_processor(self, device: str, past: Past) -> Processor:
+        uptime = self._timelines.get(device)
+        announce = uptime.computes if isinstance(uptime, Supply) else None
+        processor = Processor(self.env, self._profiles[device], uptime, announce, past)
+        if isinstance(uptime, Supply):
+            self._fabric.follow(uptime)
+            uptime.tell(processor.recheck)
         return processor
 
     def _supply(self, name: str, outages: Timeline) -> Timeline:
@@ -364,23 +366,19 @@ class World:
         workload, kind = message.workload, message.kind
         delivered, wasted = transfer.delivered_bytes, transfer.wasted_bytes
         if transfer.even:
-            # These are added up by route, and by link only at the end.
+            # These are added up by route, and by link and device only at the end.
             in_flight = transfer.in_flight_bytes if transfer.outcome == "in_flight" else 0
             sent = delivered + wasted + in_flight
-            on_routes = self._carried_on[workload, kind]
-            carried = on_routes.get(route)
-            if carried is None:
-                carried = on_routes[route] = [0, 0, 0, 0]
-            carried[0] += sent
-            carried[1] += delivered
-            carried[2] += wasted
-            carried[3] += in_flight
+            carried = self._carried_on[workload, kind][route]
+            carried[0] += delivered
+            carried[1] += wasted
+            carried[2] += in_flight
         else:
             sent = transfer.sent_bytes
             for hop, *moved in transfer.hop_bytes():
                 _add(self._carried[hop.link.name, hop.forward, workload, kind], moved)
-        self._bytes_up[route.source] += sent
-        self._bytes_down[route.destination] += delivered
+            self._bytes_up[route.source] += sent
+            self._bytes_down[route.destination] += delivered
         # The fields of a `TransferRow`, in their order.
         self.trace.append_values(
             TransferRow,
@@ -413,10 +411,13 @@ class World:
         """Write the use of every link; joules per device spent sending and receiving."""
         # A route's hops are the topology's own, one object each: what they carried is added up by these.
         books: dict[tuple[str, str], dict[Hop, list[Any]]] = {}
-        before = self._carried
+        before, bytes_up, bytes_down = self._carried, self._bytes_up, self._bytes_down
         for (workload, kind), on_routes in self._carried_on.items():
             on_hop = books[workload, kind] = {}
-            for route, (sent, delivered, wasted, in_flight) in on_routes.items():
+            for route, (delivered, wasted, in_flight) in on_routes.totals():
+                sent = delivered + wasted + in_flight
+                bytes_up[route.source] += sent
+                bytes_down[route.destination] += delivered
                 for hop in route.hops:
                     book = on_hop.get(hop)
                     if book is None and before:
@@ -436,53 +437,56 @@ class World:
         entries += [(*key, book) for key, book in self._carried.items()]
         entries.sort()
         spent: dict[str, list[float]] = {}
-        rows = []
-        links = self.topology.links
         busy_s: dict[tuple[str, str, str], float] = {}
-        for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
-            link = links[name]
-            source, destination = (link.a, link.b) if forward else (link.b, link.a)
-            transmit_w, receive_w = _radio_powers(link, forward)
-            transmit_j, receive_j = transmit_w * air_s, receive_w * air_s
-            if transmit_w:
-                spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
-            if receive_w:
-                spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
-            # The fields of a `LinkUse`, in their order.
-            rows.append((name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j))
-            busy_s[name, source, destination] = busy_s.get((name, source, destination), 0.0) + air_s
-        self.trace.extend(LinkUse, rows)
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            links = self.topology.links
+            for name, forward, workload, kind, (sent, delivered, wasted, in_flight, air_s) in entries:
+                link = links[name]
+                source, destination = (link.a, link.b) if forward else (link.b, link.a)
+                transmit_w, receive_w = _radio_powers(link, forward)
+                transmit_j, receive_j = transmit_w * air_s, receive_w * air_s
+                if transmit_w:
+                    spent.setdefault(source, [0.0, 0.0])[0] += transmit_j
+                if receive_w:
+                    spent.setdefault(destination, [0.0, 0.0])[1] += receive_j
+                busy_s[name, source, destination] = busy_s.get((name, source, destination), 0.0) + air_s
+                # The fields of a `LinkUse`, in their order.
+                yield name, source, destination, workload, kind, sent, delivered, wasted, in_flight, transmit_j, receive_j
+
+        # Some at a time: there may be hundreds of thousands.
+        self.trace.extend(LinkUse, rows())
         # The fields of a `LinkLoad`, in their order.
         self.trace.extend_notes(LinkLoad, [(*key, seconds) for key, seconds in busy_s.items()])
         return spent
 
-    def _note_processors(self) -> None:
+    def _note_processors(self, pasts: Mapping[str, Past]) -> None:
         now = self.now
-        for name, processor in sorted(self._processors.items()):
-            mean = processor.waiting_s() / now if now else 0.0
-            self.trace.note(DeviceLoad(device=name, busy_s=processor.busy_s(), mean_waiting=mean, most_waiting=processor.most_waiting))
+        for name, past in pasts.items():
+            mean = past.waiting_s / now if now else 0.0
+            self.trace.note(DeviceLoad(device=name, busy_s=past.busy_s, mean_waiting=mean, most_waiting=past.most_waiting))
 
-    def _record_devices(self, radio_j: Mapping[str, list[float]]) -> None:
+    def _record_devices(self, radio_j: Mapping[str, list[float]], pasts: Mapping[str, Past]) -> None:
         now = self.now
-        rows = []
         nothing = [0.0, 0.0]
-        sites = self.topology.sites
-        for name in sorted(sites):
-            profile, processor = self._profiles[name], self._processors.get(name)
-            busy_s, peak_bytes = (0.0, 0) if processor is None else (processor.busy_s(), processor.peak_memory_bytes)
-            transmit_j, receive_j = radio_j.get(name, nothing)
-            lived_s = now - sum(supply.empty_s() for supply in self._supplies_of([name], glances=True)) if self._has_batteries else now
-            stored = self._storage_bytes.get(name)
-            storage_bytes = sum(stored.values()) if stored else 0
-            # The fields of a `DeviceUse`, in their order.
-            rows.append(
-                (
+        sites, no_past = self.topology.sites, Past()
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            for name in sorted(sites):
+                profile, past = self._profiles[name], pasts.get(name, no_past)
+                busy_s = past.busy_s
+                transmit_j, receive_j = radio_j.get(name, nothing)
+                lived_s = now - sum(supply.empty_s() for supply in self._supplies_of([name], glances=True)) if self._has_batteries else now
+                stored = self._storage_bytes.get(name)
+                storage_bytes = sum(stored.values()) if stored else 0
+                # The fields of a `DeviceUse`, in their order.
+                yield (
                     name, sites[name].tier, busy_s, (profile.busy_w - profile.idle_w) * busy_s, profile.idle_w * lived_s, transmit_j, receive_j,
                     self._bytes_up.get(name, 0), self._bytes_down.get(name, 0),
-                    storage_bytes + peak_bytes, storage_bytes,
-                )
-            )  # fmt: skip
-        self.trace.extend(DeviceUse, rows)
+                    storage_bytes + past.peak_memory_bytes, storage_bytes,
+                )  # fmt: skip
+
+        self.trace.extend(DeviceUse, rows())
 
 
 def _add(carried: list[Any], moved: Sequence[Any]) -> None:

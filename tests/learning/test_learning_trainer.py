@@ -221,6 +221,12 @@ def test_bits_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [result.model.tobytes() for result in pieces] == [result.model.tobytes() for result in whole]
 
 
+def test_weights_lie_as_tensors_of_torch_do() -> None:
+    for shape in ((3, 5), (1,), (0, 4), (7, 1000, 31)):
+        rooms = [stacked._room(shape, dtype) for dtype in (torch.float32, torch.float64)]
+        assert all(room.data_ptr() % 64 == 0 and room.shape == shape and room.is_contiguous() for room in rooms)
+
+
 def test_one_step_by_hand() -> None:
     # Logistic regression from zeros on one sample x = (1, 2, 0), label 0 of 2: p = (1/2, 1/2), loss = ln 2, gradient of
     # the logits (-1/2, 1/2), of the weights (-x/2, x/2); one step of length 0.1 against it.
