@@ -51,8 +51,7 @@ Indices = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.floating[Any]] | Indices
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class FitJob:
+class FitJob(NamedTuple):
     """One client's training.
 
     Args:

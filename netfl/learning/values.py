@@ -7,9 +7,10 @@ was forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -57,8 +58,7 @@ __all__ = [
 Calls = Sequence[tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """What a client's training changed.
 
     Args:
@@ -252,11 +252,9 @@ def _fit(calls: Calls) -> list[Update]:
     updates: dict[int, Update] = {}
     for (trainer, model, sample_shape, num_classes), indices in groups.items():
         jobs = []
-        for index in indices:
-            each, shard, client, turn, *offset = calls[index]
+        for index, (inputs, labels) in zip(indices, _dealt([calls[index] for index in indices]), strict=True):
+            each, _, client, turn, *offset = calls[index]
             stream = each.stream if client is None else each.stream.child(client, turn)
-            rows = slice(None) if shard is None else each.shards[shard]
-            inputs, labels = each.data.train_inputs[rows], each.data.train_labels[rows]
             jobs.append(FitJob(each.start, inputs, labels, stream, *offset))
         # From here on nobody else has them: the arrays whose rows they are go one after the other, and updates take their place.
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)[::-1]
@@ -266,6 +264,22 @@ def _fit(calls: Calls) -> list[Update]:
                 result.model - job.start, result.mean_loss, result.num_samples, result.mean_square_loss, result.last_batch_loss
             )
     return [updates[index] for index in range(len(calls))]
+
+
+def _dealt(calls: Calls) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The training samples of each `fit` with their labels, gathered a cohort at a time."""
+    for _, of_cohort in itertools.groupby(calls, key=lambda call: id(call[0])):
+        members = [(each, shard) for each, shard, *_ in of_cohort]
+        each, first = members[0]
+        data = each.data
+        if first is None:
+            yield from itertools.repeat((data.train_inputs, data.train_labels), len(members))
+            continue
+        rows = [each.shards[shard] for _, shard in members]
+        gathered = np.concatenate(rows)
+        inputs, labels = data.train_inputs[gathered], data.train_labels[gathered]
+        ends = itertools.accumulate(map(len, rows), initial=0)
+        yield from ((inputs[begin:end], labels[begin:end]) for begin, end in itertools.pairwise(ends))
 
 
 def losses(fits: Sequence[Recipe]) -> Recipe:

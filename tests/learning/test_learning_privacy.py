@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from typing import Any
@@ -157,9 +156,9 @@ def test_a_client_trains_alike_in_any_company_and_samples_are_drawn_anew() -> No
 def test_what_it_cannot_train_is_refused() -> None:
     (job,) = jobs_of(Mlp(), SHAPE, lengths=(5,))
     with pytest.raises(ValueError, match="no offset"):
-        fit(DpSgd(learning_rate=0.1), Mlp(), SHAPE, 10, [dataclasses.replace(job, offset=job.start)])
+        fit(DpSgd(learning_rate=0.1), Mlp(), SHAPE, 10, [job._replace(offset=job.start)])
     with pytest.raises(ValueError, match="expected inputs of shape"):
-        fit(DpSgd(learning_rate=0.1), Mlp(), SHAPE, 10, [dataclasses.replace(job, labels=job.labels[:2])])
+        fit(DpSgd(learning_rate=0.1), Mlp(), SHAPE, 10, [job._replace(labels=job.labels[:2])])
     assert TRAINERS.find("dp_sgd") is DpSgd
 
 

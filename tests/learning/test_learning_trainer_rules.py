@@ -259,7 +259,7 @@ def test_an_offset_is_added_to_every_steps_gradient(trainer: Sgd | Adam, model: 
     """Stacked against the plain loop; a first step of full batch by hand; company changes no bit, with or without offsets in it."""
     jobs = jobs_of(model, SHAPE)
     offsets = [np.random.default_rng(number).standard_normal(job.start.shape).astype(job.start.dtype) for number, job in enumerate(jobs)]
-    moved = [dataclasses.replace(job, offset=offset) for job, offset in zip(jobs, offsets, strict=True)]
+    moved = [job._replace(offset=offset) for job, offset in zip(jobs, offsets, strict=True)]
     together = fit(trainer, model, SHAPE, 10, moved, workers=1)
     assert distance(together, fit_one_by_one(trainer, model, SHAPE, 10, moved)) < 1e-4
     mixed = fit(trainer, model, SHAPE, 10, [*moved[:3], *jobs[3:6], *moved[6:]], workers=1)
@@ -273,11 +273,11 @@ def test_one_step_with_an_offset_by_hand() -> None:
     trainer = Sgd(learning_rate=0.5, batch_size=1000)
     offset = np.linspace(-1, 1, len(job.start)).astype(job.start.dtype)
     (without,) = fit(trainer, Mlp(), SHAPE, 10, [job])
-    (moved,) = fit(trainer, Mlp(), SHAPE, 10, [dataclasses.replace(job, offset=offset)])
+    (moved,) = fit(trainer, Mlp(), SHAPE, 10, [job._replace(offset=offset)])
     np.testing.assert_allclose(moved.model, without.model - 0.5 * offset, rtol=0, atol=1e-6)
 
 
 def test_a_wrong_offset_is_refused() -> None:
     (job, *_) = jobs_of(Mlp(), SHAPE)
     with pytest.raises(ValueError, match=r"offsets of shape \(\d+,\) and float32, got \(3,\)"):
-        fit(Sgd(learning_rate=0.1), Mlp(), SHAPE, 10, [dataclasses.replace(job, offset=np.zeros(3, np.float32))])
+        fit(Sgd(learning_rate=0.1), Mlp(), SHAPE, 10, [job._replace(offset=np.zeros(3, np.float32))])
