@@ -458,19 +458,26 @@ class Timed(Store):
     def __init__(self, disk: Disk) -> None:
         super().__init__(disk=disk)
         self.called_s = 0.0
+        self._depth = 0
 
     def _timed(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        begin = time.perf_counter()
+        if self._depth:  # called by itself
+            return method(*arguments)
+        self._depth, begin = 1, time.perf_counter()
         try:
             return method(*arguments)
         finally:
             self.called_s += time.perf_counter() - begin
+            self._depth = 0
 
     def announce(self, recipes: Iterable[Recipe]) -> None:
         self._timed(super().announce, recipes)
 
     def withdraw(self, recipes: Iterable[Recipe]) -> None:
         self._timed(super().withdraw, list(recipes))
+
+    def settle(self, recipes: Iterable[Recipe]) -> None:
+        self._timed(super().settle, recipes)
 
     def settle_computed(self, recipes: Collection[Recipe]) -> list[Recipe]:
         others: list[Recipe] = self._timed(super().settle_computed, recipes)

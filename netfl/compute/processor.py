@@ -45,16 +45,16 @@ class Job:
         work: what to do.
         step_s: seconds a step on this processor.
         queued_s: when it was given.
-        announce: called with this job when its last step has ended; None for nobody.
+        on_end: called with this job when its last step has ended; None for nobody.
     """
 
-    __slots__ = ("announce", "busy_s", "end_s", "queued_s", "start_s", "step_s", "steps_left", "work")
+    __slots__ = ("busy_s", "end_s", "on_end", "queued_s", "start_s", "step_s", "steps_left", "work")
 
-    def __init__(self, work: Work, step_s: float, queued_s: float, announce: Callable[[Job], None] | None) -> None:
+    def __init__(self, work: Work, step_s: float, queued_s: float, on_end: Callable[[Job], None] | None) -> None:
         self.work = work
         self.step_s = step_s
         self.queued_s = queued_s
-        self.announce = announce
+        self.on_end = on_end
         self.steps_left = work.steps
         self.busy_s = work.steps * step_s
         self.start_s = float("nan")
@@ -114,9 +114,9 @@ class Processor:
         self.memory_bytes = 0
         self._counted_s = 0.0
 
-    def submit(self, work: Work, announce: Callable[[Job], None] | None = None) -> Job:
-        """Queue the work; `announce` is called with the job, at the instant, when it has ended."""
-        job = Job(work, work.step_s(self.profile), self._env.now, announce)
+    def submit(self, work: Work, on_end: Callable[[Job], None] | None = None) -> Job:
+        """Queue the work; `on_end` is called with the job, at the instant, when it has ended."""
+        job = Job(work, work.step_s(self.profile), self._env.now, on_end)
         self._count_waiting()
         self._enqueue(job)
         if len(self._queue) > self.most_waiting + 1:
@@ -239,6 +239,6 @@ class Processor:
             if self._announce is not None:
                 self._announce(False)
         # Last, since whoever hears of it may bring more work.
-        if not job.steps_left and job.announce is not None:
-            announce, job.announce = job.announce, None  # who mostly has this job: a cycle that would wait for the garbage collector
-            announce(job)
+        if not job.steps_left and job.on_end is not None:
+            on_end, job.on_end = job.on_end, None  # who mostly has this job: a cycle that would wait for the garbage collector
+            on_end(job)

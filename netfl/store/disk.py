@@ -189,7 +189,7 @@ class Disk:
             raise NetflError(f"the store '{self.folder}' cannot be tidied: {error}; {_what_to_do(error)}") from None
         after = self.usage()
         strays = strays_bytes = 0
-        for path in sorted((self.folder / "arrays").glob("*/*")):
+        for path in sorted((self.folder / "arrays").rglob("*.*")):
             try:
                 is_old = time.time() - path.stat().st_mtime > _STRAY_S
                 if is_old and path.name.removesuffix(".safetensors") not in known:
@@ -309,7 +309,7 @@ class Disk:
         return hashlib.sha256(self._mark + key).digest()
 
     def _path(self, file: str) -> Path:
-        return self.folder / "arrays" / file[:2] / f"{file}.safetensors"
+        return self.folder / "arrays" / f"{file}.safetensors"
 
     def _write(self, arrays: Iterable[tuple[bytes, Mapping[str, np.ndarray]]]) -> tuple[str, int]:
         """One file for all arrays of one forcing; its name and length."""
@@ -321,8 +321,6 @@ class Disk:
         file = hashlib.sha256(data).hexdigest()
         path = self._path(file)
         temporary = path.with_name(f"{file}.{secrets.token_hex(8)}.part")
-        with suppress(FileExistsError):
-            path.parent.mkdir()
         try:
             with temporary.open("xb") as stream:
                 stream.write(data)

@@ -60,7 +60,7 @@ class Function:
             needs of it.
         lasting: whether recipes hold their value, because all rounds need it: a dataset.
         keeps: whether values stay in memory for later; one that only hands on its arguments is made again.
-        fleeting: whether a value goes with its recipe: of one client in one round, whom nobody asks about later.
+        fleeting: whether a value goes with its recipe, as those of one client or one round: nobody makes that recipe again.
         written: name and version as they begin the bytes of a recipe.
         rests: whether recipes hold their value in place of their arguments, once it is there.
     """

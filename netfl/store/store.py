@@ -74,6 +74,7 @@ class Store:
         # With about how many bytes each takes, and of fleeting ones whose end is theirs.
         self._values: OrderedDict[bytes, tuple[Any, int, ref[Recipe] | None]] = OrderedDict()
         self._kept_bytes = 0
+        self._own = ref(self)
         self.computing_s = 0.0
         self._facts: list[tuple[bytes, Any]] = []
         # Tensors that are not written: those whose recipes nobody has any more need not be.
@@ -91,7 +92,7 @@ class Store:
         self.computed: Counter[str] = Counter()
         self.speculated = 0
         self._reused: set[bytes] = set()
-        self.first_missing: Recipe | None = None
+        self.first_missing = b""  # the key of what was wanted first and not there
         self._announced.clear()
         self._made.clear()
 
@@ -140,7 +141,7 @@ class Store:
         Args:
             wanted: whose values are asked for.
             beside: what is computed too if anything must be: made of the same, for later.
-            looks: whether to look for what is wanted on disk; not if it is known to be made of what has never been computed.
+            looks: whether to look for what is wanted on disk; who expects nothing there need not, and has it computed if it is there all the same.
 
         Raises:
             MissingValueError: one is not there, and this store refuses to compute.
@@ -148,10 +149,11 @@ class Store:
         values: dict[bytes, Any] = {}
         missing: dict[bytes, Recipe] = {}
         self._collect(wanted, values, missing, new=() if looks else {needed.key for each in wanted for needed in each.inputs})
-        if missing and self.first_missing is None:
-            self.first_missing = next(each for each in wanted if each.key in missing)
-        if missing and self._refuses:
-            raise MissingValueError(self.first_missing)
+        if missing:
+            first = next(each for each in wanted if each.key in missing)
+            self.first_missing = self.first_missing or first.key
+            if self._refuses:
+                raise MissingValueError(first)
         if missing:
             self._collect(beside, values, missing, new=missing)
         for name in {each.function.name for each in missing.values()} & self._announced.keys():
@@ -301,14 +303,15 @@ class Store:
         num_bytes = _weight_bytes(value)
         if made.held is not None and 2 * num_bytes > self._limit_bytes:  # it would drive out all others
             return
-        self._values[key] = value, num_bytes, ref(made, functools.partial(self._forget, key)) if function.fleeting else None
+        self._values[key] = value, num_bytes, ref(made, functools.partial(_forget, self._own, key)) if function.fleeting else None
         self._kept_bytes += num_bytes
         while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
             self._kept_bytes -= self._values.popitem(last=False)[1][1]
 
-    def _forget(self, key: bytes, _: ref[Recipe]) -> None:
-        """Nobody has the recipe of a fleeting value any more."""
-        self._kept_bytes -= self._values.pop(key)[1]
+    def _drop(self, key: bytes) -> None:
+        dropped = self._values.pop(key, None)
+        if dropped is not None:
+            self._kept_bytes -= dropped[1]
 
     def _hold(self, made: Recipe, value: Any) -> None:
         """Let a recipe hold its value in place of its arguments."""
@@ -323,6 +326,13 @@ def _write_s(num_bytes: int) -> float:
 
 def _num_bytes(arrays: Arrays) -> int:
     return sum(array.nbytes for _, named in arrays for array in named.values())
+
+
+def _forget(store: ref[Store], key: bytes, _: ref[Recipe]) -> None:
+    """Nobody has the recipe of a fleeting value any more."""
+    found = store()  # which its own values are not to keep alive
+    if found is not None:
+        found._drop(key)
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def _told(bench: Bench, session: Session, looks: _Looks, folder: _Folder | None,
 
 
 def _key(store: Store) -> str | None:
-    return store.first_missing.key.hex() if store.first_missing is not None else None
+    return store.first_missing.hex() or None
 
 
 def _go(session: Session, looks: _Looks) -> str:

@@ -32,8 +32,9 @@ __all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
 Process = Generator[Any, Any, None]
 
 _LOOKS = 8
-"""After so many rounds that nobody had trained before, every so manieth is looked for: what one run lacks, it lacks from there on, unless another
-process is ahead with the same training."""
+"""After eight rounds in a row that had to be trained, only every eighth round's losses are looked for on disk: facts are kept in the order of rounds,
+so what lacks one lacks all behind it, unless another process is ahead with the same training.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ class Training:
         self._cohort: tuple[Trainer, Recipe, Recipe] | None = None
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
-        self._new_rounds = 0  # that followed one another, and whose clients had to be trained
+        self._trained_in_a_row: Counter[tuple[str, ...]] = Counter()  # rounds of each hub whose clients all had to be trained
 
     def begin(self) -> None:
         """Publish and measure the initial model."""
@@ -260,17 +261,24 @@ class Training:
         self._round, self._fits = number, fits
         self.store.announce(fits.values())
 
-    def used(self, number: int, fits: Mapping[str, Recipe], model: Recipe) -> None:
+    def used(self, number: int, fits: Mapping[str, Recipe], model: Recipe, place: tuple[str, ...] = ()) -> None:
         """These clients' updates made that model in that round: the next evaluation settles those that have not been computed for it.
+
+        Args:
+            number: of the round.
+            fits: the `Update` of each client that counts, by name.
+            model: the global model that the round made.
+            place: what tells the hub whose round it is from others; nothing for the server.
 
         Raises:
             RunError: one of them has diverged.
         """
-        looks = self._new_rounds < _LOOKS or number % _LOOKS == 0
+        looks = self._trained_in_a_row[place] < _LOOKS or number % _LOOKS == 0
         check_losses(self.store, self.name, number, fits, model, looks)
-        known = self.store.settle_computed(fits.values())
-        self._unsettled += known
-        self._new_rounds = 0 if known else self._new_rounds + 1
+        not_computed = self.store.settle_computed(fits.values())
+        self._unsettled += not_computed
+        if fits:
+            self._trained_in_a_row[place] = 0 if not_computed else self._trained_in_a_row[place] + 1
 
     def force(self, wanted: Recipe) -> Any:
         """A value of the training.

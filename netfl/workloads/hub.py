@@ -282,7 +282,7 @@ class Hub:
         changes = () if self._controls is None else self._controls.changes(fits, num_samples)
         self.model = self._aggregation.combine(cohort.number, self.model, list(contributions.values()), num_samples, changes)
         self._client_books.aggregated(len(cohort.asked))
-        self._training.used(cohort.number, fits, self.model)
+        self._training.used(cohort.number, fits, self.model, self._place)
         work = self._training.aggregation_work(len(contributions))
         yield self._world.compute(self.device, work, workload=self._training.name, label=cohort.label)
 

@@ -43,6 +43,8 @@ class Known:
         self._times = array("q", bytes(8 * len(num_samples)))
         self._rounds = array("q", bytes(8 * len(num_samples)))
         self._durations_s = array("d", [math.nan]) * len(num_samples)
+        # Losses, and the updates whose losses nobody has asked for.
+        self._losses: dict[str, values.TrainingLoss] = {}
         self._updates: dict[str, Recipe] = {}
 
     def __getitem__(self, member: str) -> ClientFacts:
@@ -62,12 +64,11 @@ class Known:
 
     def facts(self, members: Sequence[str]) -> Mapping[str, ClientFacts]:
         """Of some members."""
-        losses = {}
-        if self._with_losses:
-            updates = {member: self._updates[member] for member in members if member in self._updates}
+        updates = {member: self._updates.pop(member) for member in members if member in self._updates}
+        if updates:
             found = self._training.store.force_all([values.training_loss(update) for update in updates.values()])
-            losses = dict(zip(updates, found, strict=True))
-        return _Facts(self, members, losses)
+            self._losses.update(zip(updates, found, strict=True))
+        return _Facts(self, members, self._losses)
 
     def selected(self, member: str, number: int) -> None:
         """A member was asked in a round."""

@@ -1,6 +1,7 @@
 """Values on disk: found again, never believed when damaged, shared by processes, bounded."""
 
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -450,6 +451,33 @@ def test_a_new_training_looks_for_another_process_ahead_of_it_now_and_then(tmp_p
     found = run(scenario, store=own, on_progress=overtaken).metrics
     assert found["trace_digest"] == expected["trace_digest"]
     assert found["work"] == {"trained_clients": 15 * 4, "reused_clients": 5 * 4, "speculated_clients": 0}
+
+
+@pytest.mark.parametrize("case", ["hierarchical", "selective"])
+def test_rounds_without_updates_do_not_count_as_new(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hubs that have hubs alone below them, and rounds that everyone skips: a run that finds everything trains nobody."""
+    monkeypatch.setattr("netfl.store.store._WORTH", 0)
+    changes: dict[str, Any] = {
+        "training__selective": {"margin": 0.3, "on_skip": "reuse_stale"},
+        "training__clients_per_round": 2,
+        "seed": 9,
+    }
+    if case == "hierarchical":
+        devices, links = {"cloud": {"profile": "edge-server"}}, {}
+        for number in range(1, 10):  # nine hubs between gateways and cloud, each with one call a round
+            path = [f"node-{number}", f"gateway-{number}", f"edge-{number}", "cloud"]
+            devices.update({name: {"profile": "mini-pc"} for name in path[:-1]})
+            links.update({"-".join(ends): {"between": [*ends], "rate": "1 Mbit/s", "latency": "1 ms"} for ends in itertools.pairwise(path)})
+        changes = {
+            "topology": {"schema": 1, "name": "deep", "devices": devices, "links": links}, "training__kind": "hierarchical", "training__server": "cloud",
+            "training__clients": ["node-*"], "training__levels": [{"devices": ["gateway-*"]}, {"devices": ["edge-*"]}],
+        }  # fmt: skip
+    scenario = training_only(**changes, data__partition="iid", training__rounds=30)
+    if case == "hierarchical":
+        del scenario["workloads"]["training"]["clients_per_round"]
+    works = [run(scenario, store=Store(disk=Disk(tmp_path))).metrics["work"] for _ in range(2)]
+    assert works[0]["trained_clients"] > 0
+    assert works[1]["trained_clients"] == 0
 
 
 def test_what_is_computed_beside_is_new_and_nothing_else_is(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Recipes are known by what they are made of; forcing computes what is missing, together."""
 
+import gc
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +138,6 @@ def test_a_fleeting_value_goes_with_its_recipe() -> None:
     update = Function("update", 1, lambda calls: [runs.append(x) or np.full(1000, x, dtype=np.float32) for (x,) in calls], fleeting=True)
     total = Counted("total", lambda values: float(sum(value.sum() for value in values)))
     store = Store(limit_bytes=10_000)  # two blocks of 4,000 bytes; a total takes little
-    store.force(total(()))  # the first recipe whose value is missing is kept, for explanations
     first, second = recipe(update, 1), recipe(update, 2)
     assert store.force(total((first, second))) == 3000
     store.force_all([first, second])
@@ -155,6 +155,20 @@ def test_a_fleeting_value_goes_with_its_recipe() -> None:
     assert runs == [1, 3]
     store.force(recipe(update, 4))
     assert (store.force(second)[0], runs) == (2, [1, 3, 4, 2])  # beyond the limit the least recently used goes, recipe or not
+
+
+def test_a_store_is_freed_without_the_garbage_collector_while_a_fleeting_value_is_there() -> None:
+    update = Function("update", 1, lambda calls: [np.zeros(10) for _ in calls], fleeting=True)
+    store = Store()
+    wanted = recipe(update, 1)
+    store.force(wanted)
+    gone = weakref.ref(store)
+    gc.disable()
+    try:
+        del store
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_announced_values_that_have_been_computed_are_settled_at_once() -> None:

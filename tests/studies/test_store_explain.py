@@ -30,7 +30,7 @@ def test_a_refusing_store_names_the_first_missing_value() -> None:
     with pytest.raises(MissingValueError) as caught:
         prepare(load(training_only()), store)
     assert caught.value.args[0].function.name == "dataset_facts"
-    assert store.first_missing is caught.value.args[0]
+    assert store.first_missing == caught.value.args[0].key
     assert not store.computed
     store.close()
 
