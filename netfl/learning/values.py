@@ -575,7 +575,13 @@ _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
 _COHORT = Function("cohort", 1, _cohort, keeps=False)
 _FIT = Function("fit", 2, _fit, fleeting=True)
-_LOSSES = Function("losses", 1, _losses, FactForm(np.ndarray.tolist, lambda plain: np.array(plain, np.float64)))
+_LOSSES = Function(
+    "losses",
+    2,
+    _losses,
+    # Digits of a thousand numbers in each round would take longer than all else that the store does for it.
+    FactForm(lambda losses: losses.astype("<f8").tobytes().hex(), lambda plain: np.frombuffer(bytes.fromhex(plain), "<f8")),
+)
 _TRAINING_LOSS = Function(
     "training_loss",
     2,

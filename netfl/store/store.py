@@ -19,7 +19,7 @@ from netfl.store.shelf import Place, Shelf
 
 __all__ = ["MissingValueError", "Store"]
 
-_WRITE_S = 3e-3
+_WRITE_S = 2e-3
 _WRITE_BYTES_PER_S = 200e6
 _WORTH = 20
 _ALONE = 2
@@ -49,7 +49,7 @@ class Store:
 
     On disk, facts are kept for ever. They are written, and so are the tensors that later rounds begin with, when the seconds spent on
     computing since the last write are twenty times what a write costs, as the last ones did, so keeping costs about a twentieth, and a
-    run that is killed loses little more than that much computing; a write is taken to cost three milliseconds at least, and facts without
+    run that is killed loses little more than that much computing; a write is taken to cost two milliseconds at least, and facts without
     tensors wait twice as long. A tensor that was not kept, or was dropped, is computed again from its recipe.
 
     What must stay in memory as rounds go by: a recipe keeps alive all that it is made of, which would be the whole run. So a value with a
