@@ -381,7 +381,7 @@ def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, 
 def _weight_bytes(value: Any) -> int:
     """About how much memory a value holds."""
     kind: Any = type(value)
-    if kind is np.ndarray or hasattr(kind, "nbytes"):
+    if hasattr(kind, "nbytes"):
         return int(value.nbytes)
     if kind is bytes:
         return len(value)
