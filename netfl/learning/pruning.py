@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from netfl.errors import RunError
 from netfl.learning.models import MODELS, Model, identified, initial, load_vector, to_vector
-from netfl.learning.trainer import TRAINERS, FitJob, Trainer, fit
+from netfl.learning.trainer import TRAINERS, FitJob, Trainer, advice, fit
 from netfl.parts import Family
 from netfl.randomness import Stream
 
@@ -90,8 +90,7 @@ class Pruned:
             trained = fit(self.pretraining, self.model, data.sample_shape, data.num_classes, [job])[0]
             if not math.isfinite(trained.mean_loss):
                 raise RunError(
-                    f"the model's pretraining ended with the loss {trained.mean_loss}: it has diverged; "
-                    f"lower `model.pretraining.learning_rate`, or set `model.pretraining.clip_norm`"
+                    f"the model's pretraining ended with the loss {trained.mean_loss}: it has diverged; {advice('model.pretraining')}"
                 )
             vector = trained.model
         module = self.model.build(data.sample_shape, data.num_classes).float()

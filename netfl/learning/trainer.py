@@ -35,6 +35,7 @@ __all__ = [
     "FitResult",
     "Sgd",
     "Trainer",
+    "advice",
     "evaluate",
     "fit",
     "fit_one_by_one",
@@ -372,6 +373,11 @@ TRAINERS = Family(
         "dp_sgd": "netfl.learning.private_sgd:DpSgd",
     },
 )
+
+
+def advice(trainer: str) -> str:
+    """What errors say to do about training that diverges; `trainer` is the place of its settings."""
+    return f"lower `{trainer}.learning_rate`, or set `{trainer}.clip_norm`"
 
 
 def on_device(trainer: Trainer) -> Trainer:

@@ -154,7 +154,6 @@ class Store:
             self.first_missing = self.first_missing or first.key
             if self._refuses:
                 raise MissingValueError(first)
-        if missing:
             self._collect(beside, values, missing, new=missing)
         for name in {each.function.name for each in missing.values()} & self._announced.keys():
             joining = self._announced.pop(name)
@@ -387,8 +386,7 @@ def _weight_bytes(value: Any) -> int:
         return len(value)
     total = 0
     for part in _parts_of(kind)(value):
-        part_kind = type(part)
-        total += 64 if part_kind in _NUMBERS else part.nbytes if part_kind is np.ndarray else _weight_bytes(part)
+        total += 64 if type(part) in _NUMBERS else _weight_bytes(part)
     return total or 64
 
 

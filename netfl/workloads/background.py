@@ -153,7 +153,7 @@ class OnOff:
         else:
             # On times have no memory: the past of one that is on is exponential too, and what it made since its last whole message is the
             # rest. That is uniform over a message if messages are much shorter than on times.
-            phase = Stream(stream.seed, stream.replicate, (*stream.name, "phase")).generator()
+            phase = stream.child("phase").generator()
             made_s = float(phase.exponential(self.mean_on)) % gap_s
         while True:
             # As if it had been on since the last message began.

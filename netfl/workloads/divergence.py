@@ -11,11 +11,12 @@ import numpy as np
 from netfl.errors import CodecError, RunError
 from netfl.learning import values
 from netfl.learning.models import Model
+from netfl.learning.trainer import advice
 from netfl.store import Recipe, Store
 
 __all__ = ["ADVICE", "Trained", "Unchecked", "check_losses", "diverged"]
 
-ADVICE = "lower `trainer.learning_rate`, or set `trainer.clip_norm`"
+ADVICE = advice("trainer")
 
 
 def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], model: Recipe, looks: bool = True) -> None:
@@ -94,10 +95,7 @@ class Trained:
         """
         loss = store.force(values.evaluate(self.model, self.vector, data)).loss
         if not math.isfinite(loss):
-            raise RunError(
-                f"workload '{workload}': the loss of {self.what} is {loss}: its training has diverged; "
-                f"lower `{self.trainer}.learning_rate`, or set `{self.trainer}.clip_norm`"
-            )
+            raise RunError(f"workload '{workload}': the loss of {self.what} is {loss}: its training has diverged; {advice(self.trainer)}")
 
 
 class Unchecked:

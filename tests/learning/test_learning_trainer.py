@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from netfl.learning import chains, stacked
+from netfl.learning import chains, stacked, values
 from netfl.learning.aggregators import Contributions, Mean
 from netfl.learning.chains import chain_of
 from netfl.learning.data import Digits
@@ -18,6 +18,7 @@ from netfl.learning.partition import Dirichlet
 from netfl.learning.paths import path_of
 from netfl.learning.trainer import TRAINERS, FitJob, FitResult, Sgd, _orders, evaluate, fit, fit_one_by_one, training_steps
 from netfl.randomness import Streams
+from netfl.store import Store
 
 STREAMS = Streams(seed=1)
 DATA = Digits().load(STREAMS.stream("data"))
@@ -445,3 +446,23 @@ def test_the_loss_of_the_last_batch_is_the_same_alone_and_together(batch_size: i
             assert one.last_batch_loss == pytest.approx(one.mean_loss, rel=1e-6)
         else:
             assert one.last_batch_loss != pytest.approx(one.mean_loss, rel=1e-3)
+
+
+def test_cohorts_of_other_shards_and_data_train_together_as_they_do_alone() -> None:
+    """Fits whose samples are gathered a cohort at a time: two partitions, another split of the data, and all of the samples."""
+    data, other = (values.dataset(Digits(), STREAMS.stream("data", name)) for name in ("one", "two"))
+    model, stream = Mlp(hidden=(8,)), STREAMS.stream("fit")
+    start = values.initial_model(model, data, STREAMS.stream("initial"))
+    shards = [values.shards(data, Dirichlet(alpha=alpha), 5, STREAMS.stream("partition", n)) for n, alpha in enumerate((0.3, 10.0))]
+    cohorts = [
+        values.cohort(Sgd(learning_rate=0.1), model, start, of, stream, each)
+        for of, each in ((data, shards[0]), (data, shards[1]), (other, shards[0]))
+    ]
+    fits = [values.fit(cohort, shard, f"client-{shard}", 1) for shard in (1, 3) for cohort in cohorts]
+    fits.append(values.fit(values.cohort(Sgd(learning_rate=0.1), model, start, other, stream)))
+    together = Store().force_all(fits)
+    for fit_, update in zip(fits, together, strict=True):
+        alone = Store().force(fit_)
+        assert update.num_samples == alone.num_samples
+        assert np.array_equal(update.values, alone.values)
+    assert len({update.values.tobytes() for update in together}) == len(fits)
