@@ -368,6 +368,7 @@ def _check_aggregation(
     again = call(twin, given)
     names = sorted(made.state)
     assert names == sorted(again.state), f"two aggregations kept different states ({what}): {names}, {sorted(again.state)}"
+    assert aggregator.remembers or not names, f"an aggregator that keeps a state must say that it remembers, but kept {names} ({what})"
     assert not aggregator.uses_controls or "control" in names, f"an aggregator with controls must keep `control`, but kept {names}"
     for name, vector, other in [("model", made.model, again.model), *((name, made.state[name], again.state[name]) for name in names)]:
         shape_and_type = f"{vector.dtype} of shape {vector.shape}"

@@ -28,7 +28,6 @@ __all__ = [
     "TrainingLoss",
     "Update",
     "aggregate",
-    "aggregated_model",
     "average",
     "cohort",
     "consensus",
@@ -385,13 +384,15 @@ def aggregate(
     num_clients: int,
     controls: Sequence[Recipe] = (),
     stream: Stream | None = None,
-) -> Recipe:
-    """The `Aggregated` of a model (P,) and what came back, each in client-name order.
+) -> tuple[Recipe, Recipe | None]:
+    """The next model (P,) of a model and what came back, each in client-name order; and the `before` of the next aggregation.
+
+    An aggregator that remembers nothing has no `before`, and makes the model alone.
 
     Args:
         aggregator: how.
         model: the present global model.
-        before: the `Aggregated` that the present model came from, for its state; None at the first.
+        before: the `Aggregated` that the present model came from, for its state; None at the first, and of aggregators without one.
         updates: decoded, (P,) each; or an `Update` that was sent as it is.
         num_samples: how many samples each was trained on.
         steps: how many optimiser steps each took.
@@ -401,12 +402,23 @@ def aggregate(
     """
     if stream is not None and not aggregator.draws:
         stream = None  # nothing of it is used, so it is no part of the key
-    return recipe(
-        _AGGREGATE, aggregator, model, before, tuple(updates), tuple(num_samples), tuple(steps), num_clients, tuple(controls), stream
-    )
+    given = (model, before, tuple(updates), tuple(num_samples), tuple(steps), num_clients, tuple(controls), stream)
+    if not aggregator.remembers:
+        return recipe(_AGGREGATE, aggregator, *given), None
+    aggregated = recipe(_AGGREGATE_ON, aggregator, *given)
+    return recipe(_AGGREGATED_MODEL, aggregated), aggregated
 
 
-def _aggregate(calls: Calls) -> list[Aggregated]:
+def _aggregate(calls: Calls) -> list[np.ndarray]:
+    results = []
+    for call, aggregated in zip(calls, _aggregate_on(calls), strict=True):
+        if aggregated.state:
+            raise TypeError(f"{type(call[0]).__name__} keeps a state, so it must say that it remembers")
+        results.append(aggregated.model)
+    return results
+
+
+def _aggregate_on(calls: Calls) -> list[Aggregated]:
     results = []
     for aggregator, model, before, updates, num_samples, steps, num_clients, controls, stream in calls:
         contributions = Contributions(
@@ -419,11 +431,6 @@ def _aggregate(calls: Calls) -> list[Aggregated]:
         )
         results.append(aggregator.aggregate(model, {} if before is None else before.state, contributions))
     return results
-
-
-def aggregated_model(aggregated: Recipe) -> Recipe:
-    """The model (P,) of an `Aggregated`."""
-    return recipe(_AGGREGATED_MODEL, aggregated)
 
 
 def _aggregated_model(calls: Calls) -> list[np.ndarray]:
@@ -594,7 +601,8 @@ _ENCODE_FOR_FEEDBACK = Function("encode", 2, _encode, parts=(_RESIDUAL,), fleeti
 _PAYLOAD_BYTES = Function("payload_bytes", 1, _payload_bytes, _AS_FACT)
 _DECODED = Function("decode", 1, _decoded, fleeting=True)
 _UNSENT = Function("unsent", 1, _unsent, fleeting=True)
-_AGGREGATE = Function("aggregate", 2, _aggregate, TensorForm(_dumped, _loaded))
+_AGGREGATE = Function("aggregate", 3, _aggregate, _AS_TENSOR)
+_AGGREGATE_ON = Function("aggregate", 3, _aggregate_on, TensorForm(_dumped, _loaded))
 _AGGREGATED_MODEL = Function("aggregated_model", 1, _aggregated_model, fleeting=True)
 _STATE_ENTRY = Function("state_entry", 1, _state_entry)
 _CONTROL = Function("control", 1, _control, _AS_TENSOR)

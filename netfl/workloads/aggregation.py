@@ -50,12 +50,12 @@ class Aggregation:
             num_samples: that each was trained on.
             changes: of the clients' controls, if the aggregator uses them.
         """
-        self._newest = values.aggregate(
+        made, self._newest = values.aggregate(
             self.aggregator, model, self._newest, updates, num_samples, [self._trainer.steps(each) for each in num_samples],
             self._num_clients, changes,
             self._world.streams.stream("aggregate", *self._name, number),
         )  # fmt: skip
-        return values.aggregated_model(self._newest)
+        return made
 
     @property
     def control(self) -> Recipe | None:

@@ -56,13 +56,18 @@ def test_the_check_sees_what_is_wrong() -> None:
         def aggregate(self, model: Any, state: Any, contributions: Any) -> Any:
             return super().aggregate(model, state, given([contributions.updates[0]], contributions.num_samples[:1]))
 
-    globals().update(Forgetful=Forgetful, Ordered=Ordered)  # pickle finds a class by its name
-    for broken in (Forgetful, Ordered):
+    class Secretive(FedAvgM):
+        remembers = False
+
+    globals().update(Forgetful=Forgetful, Ordered=Ordered, Secretive=Secretive)  # pickle finds a class by its name
+    for broken in (Forgetful, Ordered, Secretive):
         broken.__qualname__ = broken.__name__
     with pytest.raises(AssertionError, match="leave its arguments"):
         check_aggregator(Forgetful())
     with pytest.raises(AssertionError, match="order must not matter"):
         check_aggregator(Ordered())
+    with pytest.raises(AssertionError, match="must say that it remembers, but kept ..velocity"):
+        check_aggregator(Secretive())
 
 
 # --- the mean --------------------------------------------------------------------------------------------------------------
@@ -215,10 +220,10 @@ def test_scaffold_on_a_quadratic() -> None:
             changes.append(control if client not in own else values.difference(control, own[client]))
             updates.append(update)
             own[client] = control
-        before = values.aggregate(
+        model, before = values.aggregate(
             aggregator, model, before, updates, [1] * len(part), [STEPS[client] for client in part], 3, changes
         )  # fmt: skip
-        model = values.aggregated_model(before)
+        assert before is not None
         found = {client: plain_own[client] - c - moves[client] / (STEPS[client] * RATE) for client in part}
         x += 0.8 * sum(moves.values()) / len(part)
         c += sum(found[client] - plain_own[client] for client in part) / 3
@@ -312,8 +317,18 @@ def test_mixed_and_scaled() -> None:
 
 def test_a_stream_is_no_part_of_what_draws_nothing() -> None:
     def made(aggregator: Aggregator, *name: str) -> Recipe:
-        return values.aggregate(aggregator, vector(1.0), None, [vector(2.0)], [1], [1], 1, stream=STREAM.child(*name))
+        return values.aggregate(aggregator, vector(1.0), None, [vector(2.0)], [1], [1], 1, stream=STREAM.child(*name))[0]
 
     assert made(Mean(), "a") == made(Mean(), "b")
     noisy = NoisyMean(clip_norm=1.0, noise_multiplier=1.0)
     assert made(noisy, "a") != made(noisy, "b")
+
+
+def test_a_state_that_an_aggregator_does_not_tell_of_is_not_lost_in_silence() -> None:
+    class Secretive(FedAvgM):
+        remembers = False
+
+    model, before = values.aggregate(Secretive(), vector(1.0), None, [vector(2.0)], [1], [1], 1)
+    assert before is None
+    with pytest.raises(TypeError, match="Secretive keeps a state"):
+        Store().force(model)

@@ -36,7 +36,7 @@ def test_fedsgd_is_full_batch_gradient_descent() -> None:
     for round_ in range(3):
         cohort = values.cohort(trainer, model, vector, dataset, streams.stream("fit"), shards)
         fits = [values.fit(cohort, i, f"client {i}", round_) for i in range(5)]
-        vector = values.aggregated_model(values.aggregate(Mean(), vector, None, fits_as_vectors(fits), samples, [1] * 5, 5))
+        vector, _ = values.aggregate(Mean(), vector, None, fits_as_vectors(fits), samples, [1] * 5, 5)
         loss = nn.functional.cross_entropy(module(torch.from_numpy(data.train_inputs)), torch.from_numpy(data.train_labels))
         for parameter, gradient in zip(module.parameters(), torch.autograd.grad(loss, list(module.parameters())), strict=True):
             parameter.data -= rate * gradient

@@ -65,10 +65,10 @@ class Made:
             self.sent[sender, turn] = (update, uplink._residuals.get(sender), found[0])
             return found
 
-        def recorded_aggregate(aggregator: Any, model: Recipe, before: Any, updates: list[Recipe], *others: Any) -> Recipe:
-            found = aggregate(aggregator, model, before, updates, *others)
-            self.aggregates.append((model, list(updates), values.aggregated_model(found)))
-            return found
+        def recorded_aggregate(aggregator: Any, model: Recipe, before: Any, updates: list[Recipe], *others: Any) -> tuple[Recipe, Any]:
+            made, newest = aggregate(aggregator, model, before, updates, *others)
+            self.aggregates.append((model, list(updates), made))
+            return made, newest
 
         monkeypatch.setattr(values, "fit", recorded_fit)
         monkeypatch.setattr(Uplink, "encode", recorded_encode)

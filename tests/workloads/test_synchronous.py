@@ -41,7 +41,7 @@ def test_federated_averaging_with_one_client_is_plain_sgd() -> None:
         stream = streams.stream("fit", "client", round_)
         update = values.fit(values.cohort(trainer, model, vector, dataset, stream, shards), 0)
         encoded = values.encode(_no_codec(), update, None, stream)
-        vector = values.aggregated_model(values.aggregate(Mean(), vector, None, [values.decoded(encoded)], [len(shard)], [1], 1))
+        vector, _ = values.aggregate(Mean(), vector, None, [values.decoded(encoded)], [len(shard)], [1], 1)
         job = FitJob(plain, data.train_inputs[shard], data.train_labels[shard], stream)
         (result,) = fit_one_by_one(trainer, model, data.sample_shape, data.num_classes, [job])
         plain = result.model

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -42,6 +42,8 @@ class FedAvgM(Aggregator):
     learning_rate: Positive = 1.0
     momentum: Share = 0.9
 
+    remembers: ClassVar[bool] = True
+
     def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
         """See `Aggregator`."""
         velocity = _mean(model, contributions)
@@ -64,6 +66,8 @@ class FedAdagrad(Aggregator):
     beta1: Share = 0.0
     tau: Positive = 1e-3
 
+    remembers: ClassVar[bool] = True
+
     def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
         """See `Aggregator`."""
         mean, second = _memory(state, model, self.tau)
@@ -79,6 +83,8 @@ class _SquareMean(Aggregator):
     beta1: Share = 0.9
     beta2: Share = 0.99
     tau: Positive = 1e-3
+
+    remembers: ClassVar[bool] = True
 
     def aggregate(self, model: Vector, state: Mapping[str, Vector], contributions: Contributions) -> Aggregated:
         """See `Aggregator`."""

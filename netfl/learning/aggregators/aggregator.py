@@ -53,6 +53,9 @@ class Aggregated:
 class Aggregator(Protocol):
     """A pure function of the global model, the server's state and what came back. Subclass it to inherit the defaults."""
 
+    remembers: ClassVar[bool] = False
+    """Whether it leaves a state for the next aggregation."""
+
     uses_controls: ClassVar[bool] = False
     """Whether clients train with control variates: the state then holds the server's as `control`, (P,)."""
 

@@ -66,6 +66,7 @@ class Scaffold(Aggregator):
 
     learning_rate: Annotated[float, annotated_types.Gt(0)] = 1.0
 
+    remembers: ClassVar[bool] = True
     uses_controls: ClassVar[bool] = True
 
     def unfit(self, trainer: object) -> str | None:
