@@ -580,7 +580,7 @@ _SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
-_COHORT = Function("cohort", 1, _cohort, keeps=False)
+_COHORT = Function("cohort", 1, _cohort, bundles=True)
 _FIT = Function("fit", 2, _fit, fleeting=True)
 _LOSSES = Function(
     "losses",

@@ -59,7 +59,8 @@ class Function:
         parts: functions of one argument that are computed and kept with every result, because they are what later work
             needs of it.
         lasting: whether recipes hold their value, because all rounds need it: a dataset.
-        keeps: whether values stay in memory for later; one that only hands on its arguments is made again.
+        bundles: whether it only hands on its arguments, which are written once for many recipes: it is made where it stands in these, of
+            what they then need themselves.
         fleeting: whether a value goes with its recipe, as those of one client or one round: nobody makes that recipe again.
         written: name and version as they begin the bytes of a recipe.
         rests: whether recipes hold their value in place of their arguments, once it is there.
@@ -71,7 +72,7 @@ class Function:
     form: FactForm | TensorForm | None = None
     parts: tuple[Function, ...] = ()
     lasting: bool = False
-    keeps: bool = True
+    bundles: bool = False
     fleeting: bool = False
     written: bytes = field(init=False, repr=False)
     rests: bool = field(init=False, repr=False)
@@ -100,7 +101,7 @@ class Recipe:
         arguments: recipes, settings (frozen dataclasses) and plain values.
         key: SHA-256 of the function and the arguments' keys.
 
-    `inputs` are the recipes in the arguments.
+    `inputs` are the recipes in the arguments, and in place of bundles theirs.
     """
 
     __slots__ = ("__weakref__", "_parts", "arguments", "function", "held", "inputs", "key")
@@ -156,7 +157,10 @@ def _write(values: Iterable[Any], written: list[bytes], inputs: list[Recipe]) ->
         kind = type(value)
         if kind is Recipe:
             written.append(b"R" + value.key)
-            inputs.append(value)
+            if value.function.bundles:
+                inputs += value.inputs
+            else:
+                inputs.append(value)
         elif kind is str:
             written.append(_text(value))
         elif kind is int:

@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
-from weakref import WeakValueDictionary, ref
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -71,10 +71,9 @@ class Store:
         self._refuses = refuses
         self._limit_bytes = limit_bytes
         self._disk = disk
-        # With about how many bytes each takes, and of fleeting ones whose end is theirs.
-        self._values: OrderedDict[bytes, tuple[Any, int, ref[Recipe] | None]] = OrderedDict()
+        self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # with about how many bytes each takes
         self._kept_bytes = 0
-        self._own = ref(self)
+        self._fleeting = _Room()
         self.computing_s = 0.0
         self._facts: list[tuple[bytes, Any]] = []
         # Tensors that are not written: those whose recipes nobody has any more need not be.
@@ -207,6 +206,8 @@ class Store:
             return kept[0]
         if wanted.held is not None:
             value = wanted.held.value()
+            if wanted.function.fleeting:
+                return value
         elif form is None or self._disk is None or any(needed.key in new for needed in wanted.inputs):
             return _NOTHING
         else:
@@ -240,7 +241,10 @@ class Store:
         made = list(recipes)
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
-            if function.keeps:
+        if function.fleeting:
+            self._lend(recipes, results)
+        else:
+            for each, value in zip(recipes, results, strict=True):
                 self._keep(each, value)
         for part_function in function.parts:
             parts = [each.part(part_function) for each in recipes]
@@ -302,15 +306,23 @@ class Store:
         num_bytes = _weight_bytes(value)
         if made.held is not None and 2 * num_bytes > self._limit_bytes:  # it would drive out all others
             return
-        self._values[key] = value, num_bytes, ref(made, functools.partial(_forget, self._own, key)) if function.fleeting else None
+        self._values[key] = value, num_bytes
         self._kept_bytes += num_bytes
-        while self._kept_bytes > self._limit_bytes and len(self._values) > 1:
+        while self._kept_bytes + self._fleeting.num_bytes > self._limit_bytes and len(self._values) > 1:
             self._kept_bytes -= self._values.popitem(last=False)[1][1]
 
-    def _drop(self, key: bytes) -> None:
-        dropped = self._values.pop(key, None)
-        if dropped is not None:
-            self._kept_bytes -= dropped[1]
+    def _lend(self, made: Sequence[Recipe], results: Sequence[Any]) -> None:
+        """Let the recipes of a batch of fleeting values hold them, as far as half of the memory reaches."""
+        room = self._limit_bytes // 2 - self._fleeting.num_bytes
+        batch, num_bytes = _Batch(self._fleeting), 0
+        for each, value in zip(made, results, strict=True):
+            num_bytes += _weight_bytes(value)
+            if num_bytes <= room:
+                batch.num_bytes = num_bytes
+                each.hold(_Lent(value, batch))
+            else:
+                self._keep(each, value)
+        self._fleeting.num_bytes += batch.num_bytes
 
     def _hold(self, made: Recipe, value: Any) -> None:
         """Let a recipe hold its value in place of its arguments."""
@@ -327,13 +339,6 @@ def _num_bytes(arrays: Arrays) -> int:
     return sum(array.nbytes for _, named in arrays for array in named.values())
 
 
-def _forget(store: ref[Store], key: bytes, _: ref[Recipe]) -> None:
-    """Nobody has the recipe of a fleeting value any more."""
-    found = store()  # which its own values are not to keep alive
-    if found is not None:
-        found._drop(key)
-
-
 @dataclass(frozen=True)
 class _Here:
     """A held value in memory, whatever the limit."""
@@ -342,6 +347,36 @@ class _Here:
 
     def value(self) -> Any:
         return self.kept
+
+
+class _Room:
+    """How many bytes the fleeting values of a store take."""
+
+    num_bytes = 0
+
+
+class _Batch:
+    """What the fleeting values of one batch take of a room, until the last of their recipes has gone."""
+
+    __slots__ = ("_room", "num_bytes")
+
+    def __init__(self, room: _Room) -> None:
+        self._room, self.num_bytes = room, 0
+
+    def __del__(self) -> None:
+        self._room.num_bytes -= self.num_bytes
+
+
+class _Lent:
+    """A fleeting value, which goes with its recipe."""
+
+    __slots__ = ("_batch", "_value")
+
+    def __init__(self, value: Any, batch: _Batch) -> None:
+        self._value, self._batch = value, batch
+
+    def value(self) -> Any:
+        return self._value
 
 
 def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iterator[dict[Function, list[Recipe]]]:
@@ -371,10 +406,18 @@ def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iter
 
 
 def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, ...]:
-    """The arguments with each recipe replaced by its value."""
-    return tuple(
-        [values[each.key] if type(each) is Recipe else _filled(each, values) if type(each) is tuple else each for each in arguments]
-    )
+    """The arguments with each recipe replaced by its value; bundles are made here, and put into `values` too."""
+    filled = []
+    for each in arguments:
+        kind = type(each)
+        if kind is Recipe:
+            key = each.key
+            if key not in values:
+                values[key] = each.function.run([_filled(each.arguments, values)])[0]
+            filled.append(values[key])
+        else:
+            filled.append(_filled(each, values) if kind is tuple else each)
+    return tuple(filled)
 
 
 def _weight_bytes(value: Any) -> int:

@@ -137,7 +137,7 @@ def test_a_fleeting_value_goes_with_its_recipe() -> None:
     runs: list[int] = []
     update = Function("update", 1, lambda calls: [runs.append(x) or np.full(1000, x, dtype=np.float32) for (x,) in calls], fleeting=True)
     total = Counted("total", lambda values: float(sum(value.sum() for value in values)))
-    store = Store(limit_bytes=10_000)  # two blocks of 4,000 bytes; a total takes little
+    store = Store(limit_bytes=20_000)  # in half of it, two blocks of 4,000 bytes; a total takes little
     first, second = recipe(update, 1), recipe(update, 2)
     assert store.force(total((first, second))) == 3000
     store.force_all([first, second])
@@ -148,13 +148,20 @@ def test_a_fleeting_value_goes_with_its_recipe() -> None:
     assert freed() is None
     store.force(recipe(update, 1))
     assert runs == [1]
-    # The room of those that have gone is there for others: a third does not drive out the second.
+    # The room of those that have gone is there for others.
     third = recipe(update, 3)
     store.force(third)
+    # For a fourth there is none: it is kept as any other value, as long as these leave it there.
+    fourth, block = recipe(update, 4), Counted("block", lambda x: np.full(1000, x, dtype=np.float32))
+    for value in (5, 6):
+        store.force(fourth)
+        store.force(block(value))
+    assert runs == [1, 3, 4]
+    store.force_all([block(7), block(8)])  # which drive out what was used least recently: 5, and the fourth
+    store.force(fourth)
+    assert (block.batches, runs) == ([1, 1, 2], [1, 3, 4, 4])
     store.force_all([second, third])
-    assert runs == [1, 3]
-    store.force(recipe(update, 4))
-    assert (store.force(second)[0], runs) == (2, [1, 3, 4, 2])  # beyond the limit the least recently used goes, recipe or not
+    assert runs == [1, 3, 4, 4]
 
 
 def test_a_store_is_freed_without_the_garbage_collector_while_a_fleeting_value_is_there() -> None:
@@ -169,6 +176,20 @@ def test_a_store_is_freed_without_the_garbage_collector_while_a_fleeting_value_i
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_bundle_is_made_once_for_all_that_it_stands_in_and_needs_nothing_for_itself() -> None:
+    bundles: list[Any] = []
+    bundle = Function("bundle", 1, lambda calls: [bundles.append(call) or call for call in calls], bundles=True)
+    leaf, user = Counted("leaf", lambda x: x), Counted("user", lambda given, factor: given[0] * factor)
+    shared = recipe(bundle, leaf(3), "a name")
+    users = [user(shared, factor) for factor in (1, 2)] + [user((leaf(5), shared), 1)]
+    assert [each.inputs for each in users] == [(leaf(3),), (leaf(3),), (leaf(5), leaf(3))]
+    assert user(recipe(bundle, leaf(4), "a name"), 1) != users[0] != user(recipe(bundle, leaf(3), "another"), 1)
+    store = Store()
+    assert store.force_all(users) == [3, 6, 5]
+    assert (bundles, leaf.batches, user.batches) == ([(3, "a name")], [2], [3])
+    assert store.force(shared) == (3, "a name")
 
 
 def test_announced_values_that_have_been_computed_are_settled_at_once() -> None:

@@ -329,6 +329,6 @@ def test_what_is_sent_without_codecs_is_never_encoded() -> None:
     for changes in ({}, {"training__uplink": [{"kind": "quantize"}]}, {"training__downlink": [{"kind": "quantize"}]}):
         store = Store()
         run(training_only(training__rounds=2, **changes), store=store)
-        counts.append((store.computed["cohort"], store.computed["fit"], store.computed["encode"], store.computed["decode"]))
-    # Two rounds of three clients: a cohort and three fits each; an update is encoded three times a round, a model once.
-    assert counts == [(2, 6, 0, 0), (2, 6, 6, 6), (2, 6, 2, 2)]
+        counts.append((store.computed["fit"], store.computed["encode"], store.computed["decode"]))
+    # Two rounds of three clients: three fits each; an update is encoded three times a round, a model once.
+    assert counts == [(6, 0, 0), (6, 6, 6), (6, 2, 2)]
