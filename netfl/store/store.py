@@ -239,13 +239,10 @@ class Store:
         if self._reused:
             self._reused.difference_update(each.key for each in recipes)
         made = list(recipes)
+        keep = self._lend if function.fleeting else self._keep
         for each, value in zip(recipes, results, strict=True):
             values[each.key] = value
-        if function.fleeting:
-            self._lend(recipes, results)
-        else:
-            for each, value in zip(recipes, results, strict=True):
-                self._keep(each, value)
+            keep(each, value)
         for part_function in function.parts:
             parts = [each.part(part_function) for each in recipes]
             for part, value in zip(parts, part_function.run([(value,) for value in results]), strict=True):
@@ -311,18 +308,13 @@ class Store:
         while self._kept_bytes + self._fleeting.num_bytes > self._limit_bytes and len(self._values) > 1:
             self._kept_bytes -= self._values.popitem(last=False)[1][1]
 
-    def _lend(self, made: Sequence[Recipe], results: Sequence[Any]) -> None:
-        """Let the recipes of a batch of fleeting values hold them, as far as half of the memory reaches."""
-        room = self._limit_bytes // 2 - self._fleeting.num_bytes
-        batch, num_bytes = _Batch(self._fleeting), 0
-        for each, value in zip(made, results, strict=True):
-            num_bytes += _weight_bytes(value)
-            if num_bytes <= room:
-                batch.num_bytes = num_bytes
-                each.hold(_Lent(value, batch))
-            else:
-                self._keep(each, value)
-        self._fleeting.num_bytes += batch.num_bytes
+    def _lend(self, made: Recipe, value: Any) -> None:
+        """Let the recipe of a fleeting value hold it; beyond half of the memory it is kept as others are."""
+        num_bytes, room = _weight_bytes(value), self._fleeting
+        if 2 * (room.num_bytes + num_bytes) <= self._limit_bytes:
+            made.hold(_Lent(value, num_bytes, room))
+        else:
+            self._keep(made, value)
 
     def _hold(self, made: Recipe, value: Any) -> None:
         """Let a recipe hold its value in place of its arguments."""
@@ -350,33 +342,25 @@ class _Here:
 
 
 class _Room:
-    """How many bytes the fleeting values of a store take."""
+    """How many bytes the fleeting values take that recipes hold."""
 
     num_bytes = 0
-
-
-class _Batch:
-    """What the fleeting values of one batch take of a room, until the last of their recipes has gone."""
-
-    __slots__ = ("_room", "num_bytes")
-
-    def __init__(self, room: _Room) -> None:
-        self._room, self.num_bytes = room, 0
-
-    def __del__(self) -> None:
-        self._room.num_bytes -= self.num_bytes
 
 
 class _Lent:
     """A fleeting value, which goes with its recipe."""
 
-    __slots__ = ("_batch", "_value")
+    __slots__ = ("_num_bytes", "_room", "_value")
 
-    def __init__(self, value: Any, batch: _Batch) -> None:
-        self._value, self._batch = value, batch
+    def __init__(self, value: Any, num_bytes: int, room: _Room) -> None:
+        self._value, self._num_bytes, self._room = value, num_bytes, room
+        room.num_bytes += num_bytes
 
     def value(self) -> Any:
         return self._value
+
+    def __del__(self) -> None:
+        self._room.num_bytes -= self._num_bytes
 
 
 def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iterator[dict[Function, list[Recipe]]]:
