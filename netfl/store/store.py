@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Store:
         self.computing_s = 0.0
         self._facts: list[tuple[bytes, Any]] = []
         # Tensors that are not written: those whose recipes nobody has any more need not be.
-        self._resting: WeakValueDictionary[bytes, Recipe] = WeakValueDictionary()
+        self._resting: list[ref[Recipe]] = []
         self._facts_at_s = self._tensors_at_s = 0.0
         self._slowness = 1.0  # of writing, against what `_write_s` expects
         self._announced: defaultdict[str, dict[bytes, Recipe]] = defaultdict(dict)  # by function
@@ -154,10 +154,11 @@ class Store:
             if self._refuses:
                 raise MissingValueError(first)
             self._collect(beside, values, missing, new=missing)
-        for name in {each.function.name for each in missing.values()} & self._announced.keys():
-            joining = self._announced.pop(name)
-            self._collect(list(joining.values()), values, missing)
-            self._made |= joining.keys() & missing.keys()
+        for each in list(missing.values()):
+            joining = self._announced.pop(each.function.name, None)
+            if joining is not None:
+                self._collect(list(joining.values()), values, missing)
+                self._made |= joining.keys() & missing.keys()
         made: list[Recipe] = []
         for wave in _waves(missing, values):
             for function, recipes in wave.items():
@@ -260,7 +261,7 @@ class Store:
             if isinstance(form, FactForm):
                 self._facts.append((each.key, form.dump(values[each.key])))
             else:
-                self._resting[each.key] = each
+                self._resting.append(ref(each))
         self._save(disk, self._tensors_at_s)
         if self._facts and self.computing_s - self._facts_at_s > _ALONE * _WORTH * self._slowness * _WRITE_S:
             self._flush(disk, [])
@@ -270,12 +271,14 @@ class Store:
         spent_s, worth = self.computing_s - since_s, _WORTH * self._slowness
         if spent_s <= worth * _WRITE_S:
             return
-        waiting = [(each, each.held) for each in list(self._resting.values()) if isinstance(each.held, Place)]
+        alive = [each for each in (rests() for rests in self._resting) if each is not None]
+        self._resting = [ref(each) for each in alive]
+        waiting = [(each.key, each.held) for each in alive if isinstance(each.held, Place)]
         if waiting and spent_s > worth * _write_s(sum(place.num_bytes for _, place in waiting)):
             # Those that lie in a file are read for it: a part at a time.
             part: list[tuple[bytes, Mapping[str, np.ndarray]]] = []
-            for each, place in waiting:
-                part.append((each.key, place.arrays()))
+            for key, place in waiting:
+                part.append((key, place.arrays()))
                 if _num_bytes(part) >= _PART_BYTES:
                     self._flush(disk, part)
                     part = []
@@ -369,11 +372,13 @@ def _waves(missing: Mapping[bytes, Recipe], values: Mapping[bytes, Any]) -> Iter
     waiting: defaultdict[bytes, list[Recipe]] = defaultdict(list)
     ready: list[Recipe] = []
     for key, each in missing.items():
-        needed = [needed.key for needed in each.inputs if needed.key in missing]
-        for other in needed:
-            waiting[other].append(each)
-        if needed:
-            counts[key] = len(needed)
+        count = 0
+        for needed in each.inputs:
+            if needed.key in missing:
+                waiting[needed.key].append(each)
+                count += 1
+        if count:
+            counts[key] = count
         else:
             ready.append(each)
     while ready:

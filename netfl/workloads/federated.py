@@ -31,9 +31,10 @@ __all__ = ["Federated", "Leaf", "Learners", "Process", "Training"]
 
 Process = Generator[Any, Any, None]
 
-_LOOKS = 8
-"""After eight rounds in a row that had to be trained, only every eighth round's losses are looked for on disk: facts are kept in the order of rounds,
-so what lacks one lacks all behind it, unless another process is ahead with the same training.
+_NEW_AFTER = 4
+_LOOKS_EVERY = 16
+"""After four rounds in a row that had to be trained, only every sixteenth round's losses are looked for on disk: facts are kept in the order of
+rounds, so what lacks one lacks all behind it, unless another process is ahead with the same training.
 """
 
 
@@ -273,7 +274,7 @@ class Training:
         Raises:
             RunError: one of them has diverged.
         """
-        looks = self._trained_in_a_row[place] < _LOOKS or number % _LOOKS == 0
+        looks = self._trained_in_a_row[place] < _NEW_AFTER or number % _LOOKS_EVERY == 0
         check_losses(self.store, self.name, number, fits, model, looks)
         not_computed = self.store.settle_computed(fits.values())
         self._unsettled += not_computed
