@@ -1,6 +1,6 @@
 """Values on disk: facts in one SQLite file for ever, arrays in safetensors files under a size limit.
 
-Short array files are rows of the SQLite file, which takes half of the time that a file of its own takes.
+Short array files lie in the SQLite file: a write takes half of the time so, and a long training of a small model makes no thousands of files.
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
 process first opens it; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as
@@ -48,8 +48,8 @@ CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, value TEXT NOT NULL, che
 CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, file TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files (file TEXT PRIMARY KEY, num_bytes INTEGER NOT NULL, used_s REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS arrays_by_file ON arrays (file);
-CREATE TABLE IF NOT EXISTS short_files (file TEXT PRIMARY KEY, data BLOB NOT NULL);
 """
+_SHORT_FILES = "CREATE TABLE IF NOT EXISTS short_files (file TEXT PRIMARY KEY, data BLOB NOT NULL)"  # which the first stores did not have
 _Found = TypeVar("_Found")
 
 
@@ -117,26 +117,19 @@ class Disk:
         row = self._row(query, self._own(key))
         if row is None:
             return None
-        name, data = (row[0] or b"").decode("ascii", "replace"), row[1]
+        name, short = (row[0] or b"").decode("ascii", "replace"), row[1]
         if not _FILE.fullmatch(name):
             self._drop("DELETE FROM arrays WHERE key = ?", self._own(key))
             return None
-        if not self._check(name, data):
+        if not self._check(name, short):
             return None
-        from safetensors import safe_open
-        from safetensors.numpy import load
-
         prefix = self._own(key).hex() + "/"
-        if data is not None:
-            found = {each.removeprefix(prefix): array for each, array in load(data).items() if each.startswith(prefix)}
-        else:
-            try:
-                with safe_open(self._path(name), framework="numpy") as file:
-                    found = {each.removeprefix(prefix): file.get_tensor(each) for each in file.keys() if each.startswith(prefix)}  # noqa: SIM118
-            except FileNotFoundError:  # another process made room
-                return None
+        try:
+            found = self._load(name, short, prefix)
+        except FileNotFoundError:  # another process made room
+            return None
         self._used.add(name)
-        return found or None
+        return {each.removeprefix(prefix): array for each, array in found.items()} or None
 
     def put(self, facts: Sequence[tuple[bytes, Any]], arrays: Sequence[tuple[bytes, Mapping[str, np.ndarray]]]) -> None:
         """Keep what one forcing made, in one transaction; a full disk ends the keeping with a warning, not the run."""
@@ -195,6 +188,7 @@ class Disk:
         before = self.usage()
         try:
             self._make_room(limit_bytes)
+            self._do(_tidy)
             known = {row[0] for row in self._do(lambda index: index.execute("SELECT file FROM files").fetchall())}
         except sqlite3.Error as error:
             raise NetflError(f"the store '{self.folder}' cannot be tidied: {error}; {_what_to_do(error)}") from None
@@ -323,18 +317,21 @@ class Disk:
         return self.folder / "arrays" / f"{file}.safetensors"
 
     def _write(self, arrays: Iterable[tuple[bytes, Mapping[str, np.ndarray]]]) -> tuple[str, bytes]:
-        """One file for all arrays of one forcing, unless it is short; its name and bytes."""
+        """One file for all arrays of one forcing, written here unless it is short; its name and bytes."""
         from safetensors.numpy import save
 
         data = save(
             {f"{self._own(key).hex()}/{name}": np.ascontiguousarray(array) for key, named in arrays for name, array in named.items()}
         )
         file = hashlib.sha256(data).hexdigest()
+        if len(data) > _SHORT_BYTES:
+            self._write_file(self._path(file), data)
         self._checked.add(file)
-        if len(data) <= _SHORT_BYTES:
-            return file, data
-        path = self._path(file)
-        temporary = path.with_name(f"{file}.{secrets.token_hex(8)}.part")
+        return file, data
+
+    def _write_file(self, path: Path, data: bytes) -> None:
+        """Write a file so that no other process meets half of it."""
+        temporary = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.part")
         try:
             with temporary.open("xb") as stream:
                 stream.write(data)
@@ -342,14 +339,28 @@ class Disk:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        return file, data
 
-    def _check(self, file: str, data: bytes | None) -> bool:
-        """Whether a file's bytes, those given or on disk, are those that were written; one that is damaged or gone is forgotten."""
-        if file in self._checked:
+    def _load(self, file: str, short: bytes | None, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays of a file whose names begin so; of one that is short, whose bytes are given, all are read for it.
+
+        Raises:
+            FileNotFoundError: it is not short, and gone.
+        """
+        if short is not None:
+            from safetensors.numpy import load
+
+            return {name: array for name, array in load(short).items() if name.startswith(prefix)}
+        from safetensors import safe_open
+
+        with safe_open(self._path(file), framework="numpy") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+    def _check(self, file: str, short: bytes | None) -> bool:
+        """Whether a file's bytes, given if it is short, are those that were written; one that is damaged or gone is forgotten."""
+        if short is None and file in self._checked:
             return True
         try:
-            digest = hashlib.sha256(self._path(file).read_bytes() if data is None else data).hexdigest()
+            digest = hashlib.sha256(self._path(file).read_bytes() if short is None else short).hexdigest()
         except OSError:
             digest = ""
         if digest == file:
@@ -399,10 +410,12 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
             if version == _VERSION or is_new:
                 index.execute("PRAGMA journal_mode=WAL")
                 index.execute("PRAGMA synchronous=OFF")
+            if version == _VERSION:
+                index.execute(_SHORT_FILES)
             if is_new:
                 index.execute("BEGIN IMMEDIATE")
                 version, is_new = _version_of(index)  # another process may have made it meanwhile
-                for statement in (*_TABLES.split(";"), f"PRAGMA user_version={_VERSION}") if is_new else ():
+                for statement in (*_TABLES.split(";"), _SHORT_FILES, f"PRAGMA user_version={_VERSION}") if is_new else ():
                     index.execute(statement)
                 index.commit()
                 version = _VERSION if is_new else version
@@ -412,6 +425,14 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
                 raise
             time.sleep(_RETRY_S)
+
+
+def _tidy(index: sqlite3.Connection) -> None:
+    """Give back the room of short files that have gone, and of those whose names a netfl that knew of none has forgotten."""
+    with index:
+        index.execute("DELETE FROM short_files WHERE file NOT IN (SELECT file FROM files)")
+    with suppress(sqlite3.OperationalError):  # others are reading or writing, or there is no room for a copy: it will be used again
+        index.execute("VACUUM")
 
 
 def _version_of(index: sqlite3.Connection) -> tuple[int, bool]:

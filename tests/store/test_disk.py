@@ -37,22 +37,28 @@ def reopened(folder: Path, **settings: Any) -> Disk:
     return Disk(folder, **settings)
 
 
-def test_facts_and_arrays_are_found_again(tmp_path: Path) -> None:
+SHORT, LONG = 1000, 20_000  # values, of which an array file holds one: the latter is a file of its own
+
+
+@pytest.mark.parametrize("count", [SHORT, LONG])
+def test_facts_and_arrays_are_found_again(tmp_path: Path, count: int) -> None:
     disk = Disk(tmp_path)
-    disk.put([(A, {"accuracy": 0.1 + 0.2})], [(B, array(1.5)), (C, {"x": np.arange(3), "y": np.eye(2)})])
+    disk.put([(A, {"accuracy": 0.1 + 0.2})], [(B, array(1.5, count)), (C, {"x": np.arange(3), "y": np.eye(2)})])
+    assert len(list((tmp_path / "arrays").iterdir())) == (1 if count == LONG else 0)
     for each in (disk, reopened(tmp_path)):
         assert each.fact(A) == {"accuracy": 0.1 + 0.2}
         found = each.arrays(C)
         assert found is not None
         assert {name: value.tolist() for name, value in found.items()} == {"x": [0, 1, 2], "y": [[1, 0], [0, 1]]}
-        assert (each.arrays(B) or {})["vector"].dtype == np.float32
+        vector = (each.arrays(B) or {})["vector"]
+        assert (vector.dtype, vector.flags.writeable, vector.tolist()) == (np.float32, True, [1.5] * count)
         assert each.fact(B) is None
         assert each.arrays(A) is None
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
 def test_a_damaged_array_file_is_not_believed(tmp_path: Path, damage: str) -> None:
-    Disk(tmp_path).put([], [(A, array(1.0))])
+    Disk(tmp_path).put([], [(A, array(1.0, LONG))])
     (file,) = (tmp_path / "arrays").rglob("*.safetensors")
     data = file.read_bytes()
     if damage == "truncate":
@@ -67,6 +73,54 @@ def test_a_damaged_array_file_is_not_believed(tmp_path: Path, damage: str) -> No
     assert Disk(tmp_path).arrays(A) is not None
 
 
+@pytest.mark.parametrize("damage", ["truncate", "alter", "remove", "number"])
+def test_a_damaged_short_file_is_not_believed(tmp_path: Path, damage: str) -> None:
+    disk = Disk(tmp_path)
+    disk.put([], [(A, array(1.0))])
+    with sqlite3.connect(tmp_path / "store.db") as index:
+        ((data,),) = index.execute("SELECT data FROM short_files").fetchall()
+        if damage == "remove":
+            index.execute("DELETE FROM short_files")
+        else:
+            damaged = {"truncate": data[:100], "alter": data[:-1] + bytes([data[-1] ^ 1]), "number": 7}[damage]
+            index.execute("UPDATE short_files SET data = ?", (damaged,))
+    index.close()
+    for each in (disk, Disk(tmp_path)):  # who wrote it, too
+        assert each.arrays(A) is None
+    assert disk.usage()["files"] == 0
+    disk.put([], [(A, array(1.0))])
+    assert Disk(tmp_path).arrays(A) is not None
+
+
+def test_a_store_without_short_files_gets_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As netfl made them at first; the older netfl takes a short file for one that is gone, and forgets it."""
+    Disk(tmp_path).put([], [(A, array(1.0, LONG))])
+    with sqlite3.connect(tmp_path / "store.db") as index:
+        index.execute("DROP TABLE short_files")
+    index.close()
+    disk = Disk(tmp_path)
+    disk.put([], [(B, array(2.0))])
+    assert disk.arrays(A) is not None
+    assert disk.arrays(B) is not None
+    with sqlite3.connect(tmp_path / "store.db") as index:
+        index.execute("DELETE FROM files WHERE num_bytes < 10000")
+        index.execute("DELETE FROM arrays WHERE file NOT IN (SELECT file FROM files)")
+    index.close()
+    assert disk.arrays(B) is None
+    disk.collect_garbage(10**9)
+    assert disk._row("SELECT count(*) FROM short_files") == (0,)
+    assert caplog.text == ""
+
+
+def test_collecting_garbage_gives_the_room_of_short_files_back(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    for number in range(100):
+        disk.put([], [(number.to_bytes(32, "big"), array(number, 10_000))])
+    assert disk.collect_garbage(1_000_000)[0] == 76  # 24 files of 40,0xx bytes stay
+    disk.close()
+    assert 960_000 < (tmp_path / "store.db").stat().st_size < 1_200_000
+
+
 def test_an_altered_fact_is_not_believed(tmp_path: Path) -> None:
     Disk(tmp_path).put([(A, 0.25)], [])
     with sqlite3.connect(tmp_path / "store.db") as index:
@@ -74,22 +128,24 @@ def test_an_altered_fact_is_not_believed(tmp_path: Path) -> None:
     assert Disk(tmp_path).fact(A) is None
 
 
-def test_the_least_recently_used_files_go_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [SHORT, LONG])
+def test_the_least_recently_used_files_go_first(tmp_path: Path, count: int) -> None:
     disk = Disk(tmp_path)
     for key, value in ((A, 1.0), (B, 2.0), (C, 3.0)):
-        disk.put([], [(key, array(value))])
+        disk.put([], [(key, array(value, count))])
     disk.close()
     with sqlite3.connect(tmp_path / "store.db") as index:  # A was used last, B first
         for key_order, (file,) in enumerate(index.execute("SELECT file FROM files ORDER BY file").fetchall()):
             index.execute("UPDATE files SET used_s = ? WHERE file = ?", (1000.0 + key_order, file))
-    disk = Disk(tmp_path, limit_bytes=9_000)  # two of three files of about 4,100 bytes
+    disk = Disk(tmp_path, limit_bytes=9 * count)  # two of three files of a little more than 4 bytes a value
     assert disk.arrays(A) is not None
     disk.close()
     disk = Disk(tmp_path)
     kept = [key for key in (A, B, C) if disk.arrays(key) is not None]
     assert A in kept
     assert len(kept) == 2
-    assert len(list((tmp_path / "arrays").rglob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "arrays").rglob("*.safetensors"))) == (2 if count == LONG else 0)
+    assert disk._row("SELECT count(*) FROM short_files") == (0 if count == LONG else 2,)
 
 
 def test_a_store_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -115,7 +171,7 @@ def test_a_store_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path)
 def full_of_facts(folder: Path) -> bytes:
     """A store with one array and more facts than a page holds; its index's bytes."""
     disk = Disk(folder)
-    disk.put([(number.to_bytes(32, "big"), f"a value {number}") for number in range(300)], [(A, array(1.0))])
+    disk.put([(number.to_bytes(32, "big"), f"a value {number}") for number in range(300)], [(A, array(1.0, LONG))])
     disk.close()
     return (folder / "store.db").read_bytes()
 
@@ -233,7 +289,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(
 
     disk = Disk(tmp_path)
     monkeypatch.setattr(Path, "replace", full)
-    disk.put([], [(A, array(1.0))])
+    disk.put([], [(A, array(1.0, LONG))])
     assert "No space left" in caplog.text
     assert not list(tmp_path.rglob("*.part"))
     disk.put([(B, 1)], [])
@@ -303,13 +359,13 @@ def hammer(folder: str, seed: int, seconds: float, failures: Any) -> None:
     """Write and read random entries, checking every one."""
     generator = np.random.default_rng(seed)
     end = time.monotonic() + seconds
-    disk = Disk(Path(folder), limit_bytes=200_000)
+    disk = Disk(Path(folder), limit_bytes=400_000)
     while time.monotonic() < end:
         numbers = generator.integers(0, 200, 8).tolist()
-        keys = [number.to_bytes(32, "big") for number in numbers]
+        keys, count = [number.to_bytes(32, "big") for number in numbers], int(generator.choice([500, 3000]))  # short and long files
         disk.put(
             [(key, number) for key, number in zip(keys, numbers, strict=True)],
-            [(key, array(number, 500)) for key, number in zip(keys, numbers, strict=True)],
+            [(key, array(number, count)) for key, number in zip(keys, numbers, strict=True)],
         )
         for key, number in zip(keys, numbers, strict=True):
             found = disk.arrays(key)
@@ -317,7 +373,7 @@ def hammer(folder: str, seed: int, seconds: float, failures: Any) -> None:
                 failures.append((seed, number))
         if generator.random() < 0.05:
             disk.close()
-            disk = Disk(Path(folder), limit_bytes=200_000)
+            disk = Disk(Path(folder), limit_bytes=400_000)
     disk.close()
 
 
