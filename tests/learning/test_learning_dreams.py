@@ -142,7 +142,7 @@ def test_no_sample_reaches_the_student_but_through_metadata_and_the_teacher() ->
     """Followed in the recipes: nothing else that led to the student has seen the dataset."""
     _, (dreamt, real) = students(Dreams(), Real())
     vector, inputs = dreamt.inputs
-    assert made_of(vector, "") == {"total", "initial_model", "fit", "cohort", "dataset"}
+    assert made_of(vector, "") == {"total", "initial_model", "fit", "dataset"}
     assert inputs.function.name == "dreams"
     teacher, found = inputs.inputs
     assert teacher == vector
