@@ -69,7 +69,7 @@ def dreamt() -> tuple[np.ndarray, np.ndarray]:
     data = values.dataset(Digits(), streams.stream("data"))
     first = values.initial_model(TEACHER, data, streams.stream("pretrain", "serving", "teacher"))
     trainer = Sgd(learning_rate=0.1, epochs=30, batch_size=16)
-    fitted = values.fit(values.cohort(trainer, TEACHER, first, data, streams.stream("pretrain", "serving", "teacher", "fit")))
+    fitted = values.fit(values.cohort(trainer, TEACHER, data, streams.stream("pretrain", "serving", "teacher", "fit")), first)
     vector = values.total(first, fitted)
     found = dreams.metadata(dreams.Observation(), TEACHER, vector, data, streams.stream("pretrain", "serving", "metadata"))
     rest = dreams.Dreaming(), TEACHER, vector, found, SHAPE, 10, streams.stream("pretrain", "serving", "dreams")

@@ -169,7 +169,7 @@ class Distilled:
         """The teacher, and the recipe of its parameters (P,); arguments as `model`."""
         teacher = identified(self.teacher)
         first = values.initial_model(teacher, data, stream.child("teacher"))
-        learnt = values.fit(values.cohort(self.teacher_trainer, teacher, first, data, stream.child("teacher", "fit")))
+        learnt = values.fit(values.cohort(self.teacher_trainer, teacher, data, stream.child("teacher", "fit")), first)
         return teacher, values.total(first, learnt)
 
     def problem(self, student: Model, data: Recipe, store: Store) -> tuple[str, str] | None:

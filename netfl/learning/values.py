@@ -195,7 +195,6 @@ class _Cohort:
 
     trainer: Trainer
     model: Model
-    start: np.ndarray
     data: Dataset
     stream: Stream
     shards: list[np.ndarray] | None
@@ -206,18 +205,17 @@ class _Cohort:
         return self.trainer, self.model, self.data.sample_shape, self.data.num_classes
 
 
-def cohort(trainer: Trainer, model: Model, start: Recipe, data: Recipe, stream: Stream, shards: Recipe | None = None) -> Recipe:
-    """What the `fit`s of clients that train from one model have in common: written once, not with each of them.
+def cohort(trainer: Trainer, model: Model, data: Recipe, stream: Stream, shards: Recipe | None = None) -> Recipe:
+    """What the `fit`s of clients have in common: written once, not with each of them.
 
     Args:
         trainer: how to train; with `device: auto` the recipe names the device that is there.
         model: the kind of model.
-        start: a flat model vector, (P,).
         data: the dataset.
         stream: draws the order of the samples.
         shards: who has which training samples; None for all.
     """
-    return recipe(_COHORT, on_device(trainer), model, start, data, stream, shards)
+    return recipe(_COHORT, on_device(trainer), model, data, stream, shards)
 
 
 def _cohort(calls: Calls) -> list[_Cohort]:
@@ -225,20 +223,26 @@ def _cohort(calls: Calls) -> list[_Cohort]:
 
 
 def fit(
-    cohort: Recipe, shard: int | None = None, client: str | None = None, turn: int | None = None, offset: Recipe | None = None
+    cohort: Recipe,
+    start: Recipe,
+    shard: int | None = None,
+    client: str | None = None,
+    turn: int | None = None,
+    offset: Recipe | None = None,
 ) -> Recipe:
     """The `Update` that training makes of a start model.
 
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
 
     Args:
-        cohort: all that does not depend on the client.
+        cohort: all that depends neither on the client nor on the round.
+        start: a flat model vector, (P,).
         shard: which of the cohort's shards; None trains on all training samples.
         client: whose name, and
         turn: whose number the name of the cohort's stream goes on with; None for a cohort of one, who draws from the stream itself.
         offset: (P,) added to the gradient of every step, as SCAFFOLD's difference of controls; None for none.
     """
-    return recipe(_FIT, cohort, shard, client, turn) if offset is None else recipe(_FIT, cohort, shard, client, turn, offset)
+    return recipe(_FIT, cohort, start, shard, client, turn, *(() if offset is None else (offset,)))
 
 
 def _fit(calls: Calls) -> list[Update]:
@@ -252,9 +256,9 @@ def _fit(calls: Calls) -> list[Update]:
     for (trainer, model, sample_shape, num_classes), indices in groups.items():
         jobs = []
         for index, (inputs, labels) in zip(indices, _dealt([calls[index] for index in indices]), strict=True):
-            each, _, client, turn, *offset = calls[index]
+            each, start, _, client, turn, *offset = calls[index]
             stream = each.stream if client is None else each.stream.child(client, turn)
-            jobs.append(FitJob(each.start, inputs, labels, stream, *offset))
+            jobs.append(FitJob(start, inputs, labels, stream, *offset))
         # From here on nobody else has them: the arrays whose rows they are go one after the other, and updates take their place.
         results = fit_together(trainer, model, sample_shape, num_classes, jobs)[::-1]
         for index, job in zip(indices, jobs, strict=True):
@@ -268,7 +272,7 @@ def _fit(calls: Calls) -> list[Update]:
 def _dealt(calls: Calls) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The training samples of each `fit` with their labels, gathered a cohort at a time."""
     for _, of_cohort in itertools.groupby(calls, key=lambda call: id(call[0])):
-        members = [(each, shard) for each, shard, *_ in of_cohort]
+        members = [(each, shard) for each, _, shard, *_ in of_cohort]
         each, first = members[0]
         data = each.data
         if first is None:
@@ -580,7 +584,7 @@ _SHARDS = Function("shards", 1, _shards, lasting=True)
 _SHARD_SAMPLES = Function("shard_samples", 1, _shard_samples, FactForm(list, tuple))
 _INITIAL = Function("initial_model", 1, _initial)
 _TENSOR_SHAPES = Function("tensor_shapes", 1, _tensor_shapes, FactForm(list, lambda plain: tuple(map(tuple, plain))))
-_COHORT = Function("cohort", 1, _cohort, bundles=True)
+_COHORT = Function("cohort", 2, _cohort, bundles=True)
 _FIT = Function("fit", 2, _fit, fleeting=True)
 _LOSSES = Function(
     "losses",

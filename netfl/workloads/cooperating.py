@@ -131,7 +131,7 @@ class Cooperating:
             assert settings.pretrained is not None
             start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
             stream = streams.stream("pretrain", self.name)
-            model = values.total(start, values.fit(values.cohort(settings.pretrained, task.model, start, task.dataset, stream)))
+            model = values.total(start, values.fit(values.cohort(settings.pretrained, task.model, task.dataset, stream), start))
             self._unchecked.add(Trained("the pretrained model", "pretrained", task.model, model))
         return settings.placement.answering(self.session, self.name, model, Pipeline(settings.activations))
 

@@ -156,7 +156,7 @@ class Training:
         self.sample_books = SampleBooks(settings.trainer)
         session.at_end(lambda: self.sample_books.write(name, self.world.trace))
         self._local_work: dict[int, Work] = {}
-        self._cohort: tuple[Trainer, Recipe, Recipe] | None = None
+        self._cohort: tuple[Trainer, Recipe] | None = None
         self._round = 0
         self._fits: Mapping[str, Recipe] = {}
         self._trained_in_a_row: Counter[tuple[str, ...]] = Counter()  # rounds of each hub whose clients all had to be trained
@@ -249,13 +249,13 @@ class Training:
         while not any(self.world.is_up(device) for device in devices):
             yield self.world.sleep(min(self.world.next_change_s(device) for device in devices) - self.world.now)
 
-    def cohort(self, start: Recipe, turn: int) -> Recipe:
-        """What clients that train from one model have in common; whoever asks next for the same gets the same recipe."""
+    def cohort(self, turn: int) -> Recipe:
+        """What clients that train in a round have in common; whoever asks next for the same gets the same recipe."""
         trainer = self.settings.trainer.in_round(turn)
-        if self._cohort is None or self._cohort[:2] != (trainer, start):
+        if self._cohort is None or self._cohort[:1] != (trainer,):
             task, stream = self.session.task, self.world.streams.stream("fit", self.name)
-            self._cohort = trainer, start, values.cohort(trainer, task.model, start, task.dataset, stream, self.shards)
-        return self._cohort[2]
+            self._cohort = trainer, values.cohort(trainer, task.model, task.dataset, stream, self.shards)
+        return self._cohort[1]
 
     def announce(self, number: int, fits: Mapping[str, Recipe]) -> None:
         """These clients' updates, of that round, will probably be needed."""
@@ -336,7 +336,7 @@ class Leaf:
 
     def update(self, start: Recipe, turn: int, offset: Recipe | None = None) -> Recipe:
         """What training makes of a model at the client's `turn`-th time, or in that round; the offset is added to each gradient."""
-        return values.fit(self._training.cohort(start, turn), self._index, self.name, turn, offset)
+        return values.fit(self._training.cohort(turn), start, self._index, self.name, turn, offset)
 
     def work(self, start: Recipe, update: Recipe | None, turn: int, label: str) -> Generator[Any, Any, Recipe]:
         """Spend the time that training takes; the update."""

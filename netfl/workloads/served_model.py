@@ -67,7 +67,7 @@ class ServedModel:
             self._unchecked.add(Trained("the student", "pretrained.trainer", task.model, model))
         else:
             start = values.initial_model(task.model, task.dataset, first)
-            model = values.total(start, values.fit(values.cohort(trainer, task.model, start, task.dataset, stream)))
+            model = values.total(start, values.fit(values.cohort(trainer, task.model, task.dataset, stream), start))
             self._unchecked.add(Trained("the pretrained model", "pretrained", task.model, model))
         feed = ModelFeed(self.session.world.env, self.settings.server)
         feed.publish(0, model)

@@ -95,7 +95,7 @@ class Centralised:
         for epoch in range(1, self.epochs + 1):
             yield from _until(world, self.server, world.compute(self.server, work, workload=name, label=f"epoch {epoch}"), name)
             stream = world.streams.stream("fit", name, epoch)
-            model = values.total(model, values.fit(values.cohort(self.trainer, task.model, model, task.dataset, stream)))
+            model = values.total(model, values.fit(values.cohort(self.trainer, task.model, task.dataset, stream), model))
             session.feeds[name].publish(epoch, model)
             _record(session, name, epoch, start_s, 1)
             start_s = world.now
@@ -148,7 +148,7 @@ class Standalone:
         world, task, clients = session.world, session.task, matching(self.clients, session.world.topology)
         initial = values.initial_model(task.model, task.dataset, world.streams.stream("initial model"))
         models = [initial for _ in clients]
-        shards = session.shards(len(clients))
+        cohort = values.cohort(self.trainer, task.model, task.dataset, world.streams.stream("fit", name), session.shards(len(clients)))
         samples = session.shard_samples(len(clients))
         session.reached(_measured(session, name, 0, {"the first model": initial}))
         for epoch in range(1, self.epochs + 1):
@@ -159,9 +159,7 @@ class Standalone:
                     client, session.task.training_work(self.trainer, samples[index]), workload=name, label=f"epoch {epoch}"
                 )
                 done.append(world.env.process(_until(world, client, computing, name)))
-                stream = world.streams.stream("fit", name, client, epoch)
-                cohort = values.cohort(self.trainer, task.model, models[index], task.dataset, stream, shards)
-                models[index] = values.total(models[index], values.fit(cohort, index))
+                models[index] = values.total(models[index], values.fit(cohort, models[index], index, client, epoch))
             yield world.env.all_of(done)
             _record(session, name, epoch, start_s, len(clients))
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:

@@ -162,7 +162,7 @@ def test_metadata_is_much_smaller_than_the_data_and_dreams_match() -> None:
     data = values.dataset(Digits(), STREAMS.stream("data"))
     teacher = Mlp(hidden=(16,))
     first = values.initial_model(teacher, data, STREAMS.stream("initial"))
-    fitted = values.fit(values.cohort(Sgd(learning_rate=0.1, epochs=5), teacher, first, data, STREAMS.stream("fit")))
+    fitted = values.fit(values.cohort(Sgd(learning_rate=0.1, epochs=5), teacher, data, STREAMS.stream("fit")), first)
     vector = values.total(first, fitted)
     found = dreams.metadata(Observation(), teacher, vector, data, STREAMS.stream("metadata"))
     store = Store()

@@ -224,7 +224,7 @@ def test_a_pruned_model_trains_and_begins_with_the_filters_of_the_full_one() -> 
     start = values.initial_model(model, data, STREAMS.stream("initial"))
     # 4 * 9 + 4, 8 * 4 * 9 + 8, 10 * 8 * 4 + 10 at 8 x 8 maps that are halved twice
     assert store.force(start).shape == (40 + 296 + 330,)
-    update = values.fit(values.cohort(Sgd(learning_rate=0.1), model, start, data, STREAMS.stream("fit")))
+    update = values.fit(values.cohort(Sgd(learning_rate=0.1), model, data, STREAMS.stream("fit")), start)
     trained = values.total(start, update)
     drawn = values.initial_model(Pruned(model=Cnn(channels=(8, 16)), rate=0.5), data, STREAMS.stream("initial"))
     accuracy = {name: store.force(values.evaluate(model, vector, data)).accuracy for name, vector in

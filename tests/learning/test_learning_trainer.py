@@ -455,11 +455,11 @@ def test_cohorts_of_other_shards_and_data_train_together_as_they_do_alone() -> N
     start = values.initial_model(model, data, STREAMS.stream("initial"))
     shards = [values.shards(data, Dirichlet(alpha=alpha), 5, STREAMS.stream("partition", n)) for n, alpha in enumerate((0.3, 10.0))]
     cohorts = [
-        values.cohort(Sgd(learning_rate=0.1), model, start, of, stream, each)
+        values.cohort(Sgd(learning_rate=0.1), model, of, stream, each)
         for of, each in ((data, shards[0]), (data, shards[1]), (other, shards[0]))
     ]
-    fits = [values.fit(cohort, shard, f"client-{shard}", 1) for shard in (1, 3) for cohort in cohorts]
-    fits.append(values.fit(values.cohort(Sgd(learning_rate=0.1), model, start, other, stream)))
+    fits = [values.fit(cohort, start, shard, f"client-{shard}", 1) for shard in (1, 3) for cohort in cohorts]
+    fits.append(values.fit(values.cohort(Sgd(learning_rate=0.1), model, other, stream), start))
     together = Store().force_all(fits)
     for fit_, update in zip(fits, together, strict=True):
         alone = Store().force(fit_)

@@ -231,7 +231,7 @@ def test_what_auto_came_to_is_part_of_the_key(has_cuda: bool, monkeypatch: pytes
     start = values.initial_model(MODELS["mlp"], data, streams.stream("model"))
 
     def key(device: str) -> bytes:
-        return values.fit(values.cohort(Sgd(learning_rate=0.1, device=device), MODELS["mlp"], start, data, streams.stream("fit"))).key
+        return values.fit(values.cohort(Sgd(learning_rate=0.1, device=device), MODELS["mlp"], data, streams.stream("fit")), start).key
 
     with caplog.at_level("INFO", "netfl"):
         assert key("auto") == key("cuda" if has_cuda else "cpu")

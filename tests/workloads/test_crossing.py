@@ -34,7 +34,7 @@ def trained() -> tuple[Any, Any, Any, Profile]:
     data = values.dataset(Digits(), STREAMS.stream("data"))
     start = values.initial_model(MODEL, data, STREAMS.stream("initial"))
     trainer = Sgd(learning_rate=0.1, batch_size=16, epochs=4)
-    model = values.total(start, values.fit(values.cohort(trainer, MODEL, start, data, STREAMS.stream("fit"))))
+    model = values.total(start, values.fit(values.cohort(trainer, MODEL, data, STREAMS.stream("fit")), start))
     profile = profile_of(MODEL, data)
     return data, model, profile, STORE.force(profile)
 

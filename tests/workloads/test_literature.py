@@ -34,8 +34,8 @@ def test_fedsgd_is_full_batch_gradient_descent() -> None:
     module = model.build(data.sample_shape, data.num_classes)
     load_vector(module, store.force(vector))
     for round_ in range(3):
-        cohort = values.cohort(trainer, model, vector, dataset, streams.stream("fit"), shards)
-        fits = [values.fit(cohort, i, f"client {i}", round_) for i in range(5)]
+        cohort = values.cohort(trainer, model, dataset, streams.stream("fit"), shards)
+        fits = [values.fit(cohort, vector, i, f"client {i}", round_) for i in range(5)]
         vector, _ = values.aggregate(Mean(), vector, None, fits_as_vectors(fits), samples, [1] * 5, 5)
         loss = nn.functional.cross_entropy(module(torch.from_numpy(data.train_inputs)), torch.from_numpy(data.train_labels))
         for parameter, gradient in zip(module.parameters(), torch.autograd.grad(loss, list(module.parameters())), strict=True):

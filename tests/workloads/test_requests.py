@@ -95,7 +95,7 @@ def test_answers_are_those_of_the_pieces_run_for_real(tmp_path: Path) -> None:
     streams = session.world.streams
     start = values.initial_model(task.model, task.dataset, streams.stream("initial model"))
     trainer, stream = Sgd(epochs=2, learning_rate=0.1), streams.stream("pretrain", "serving")
-    update = values.fit(values.cohort(trainer, task.model, start, task.dataset, stream))
+    update = values.fit(values.cohort(trainer, task.model, task.dataset, stream), start)
     vector = session.store.force(values.total(start, update))
     data = session.store.force(task.dataset)
     # The MLP by hand: flatten, 64 -> 16, ReLU, 16 -> 10.

@@ -55,9 +55,9 @@ class Made:
         self._store = Store()
         fit, encode, aggregate = values.fit, Uplink.encode, values.aggregate
 
-        def recorded_fit(cohort: Recipe, shard: int, client: str, turn: int, *offset: Any) -> Recipe:
-            found = fit(cohort, shard, client, turn, *offset)
-            self.fits[client, turn] = (cohort.arguments[2], found)
+        def recorded_fit(cohort: Recipe, start: Recipe, shard: int, client: str, turn: int, *offset: Any) -> Recipe:
+            found = fit(cohort, start, shard, client, turn, *offset)
+            self.fits[client, turn] = (start, found)
             return found
 
         def recorded_encode(uplink: Uplink, sender: str, update: Recipe, turn: int) -> tuple[Recipe, int]:

@@ -39,7 +39,7 @@ def test_federated_averaging_with_one_client_is_plain_sgd() -> None:
     plain = store.force(vector)
     for round_ in range(1, 4):
         stream = streams.stream("fit", "client", round_)
-        update = values.fit(values.cohort(trainer, model, vector, dataset, stream, shards), 0)
+        update = values.fit(values.cohort(trainer, model, dataset, stream, shards), vector, 0)
         encoded = values.encode(_no_codec(), update, None, stream)
         vector, _ = values.aggregate(Mean(), vector, None, [values.decoded(encoded)], [len(shard)], [1], 1)
         job = FitJob(plain, data.train_inputs[shard], data.train_labels[shard], stream)
