@@ -37,7 +37,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     def scripted(losses: Mapping[str, Sequence[float]]) -> None:
         def loss_of(update: Recipe) -> Recipe:
-            client, number = update.arguments[2:4]
+            client, number = update.arguments[3:5]
             return recipe(_SCRIPTED, float(losses[client][number - 1] if client in losses else 1 / number))
 
         monkeypatch.setattr(values, "training_loss", loss_of)
