@@ -490,7 +490,7 @@ def test_a_killed_run_started_again_finds_what_it_had_finished(kept: str, tmp_pa
 
 
 def test_a_new_training_looks_for_another_process_ahead_of_it_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight rounds that nobody trained before, then only every eighth is looked for: here the 16th, after whose end none is trained."""
+    """Four rounds that nobody trained before, then only every sixteenth is looked for; after its end none is trained."""
     monkeypatch.setattr("netfl.store.store._WORTH", 0)
     scenario = training_only(training__rounds=20, training__clients_per_round=4)
     ahead = tmp_path / "ahead"
