@@ -1,6 +1,6 @@
 """Values on disk: facts in one SQLite file for ever, arrays in safetensors files under a size limit.
 
-Short array files lie in the SQLite file: a write takes half of the time so, and a long training of a small model makes no thousands of files.
+Short array files lie in the SQLite file: a write takes a quarter less time so, and a long training of a small model makes no thousands of files.
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
 process first opens it; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as

@@ -57,9 +57,9 @@ class Store:
     read, its recipe holds it in place of its arguments, and what led to it is forgotten with the last one who refers to it. Held values are
     never dropped while a recipe holds them; beyond `limit_bytes` they lie in a file without a name (`netfl.store.shelf`). A dataset is held
     too, in memory whatever the limit. A fleeting value goes with its recipe, which holds it while all of these take half of the limit at
-    most. All other values may be dropped, and are computed again from the nearest resting places. A run that finds all its facts computes no values and so reaches no resting place; there `announce` reads
-    one from disk after every `ANNOUNCED_TO_REST` recipes. A run that is started again makes its recipes anew by replaying, so no recipe is
-    ever stored.
+    most. All other values may be dropped, and are computed again from the nearest resting places. A run that finds all its facts computes
+    no values and so reaches no resting place; there `announce` reads one from disk after every `ANNOUNCED_TO_REST` recipes. A run that is
+    started again makes its recipes anew by replaying, so no recipe is ever stored.
 
     Args:
         limit_bytes: how much to keep in memory, and as much again of held values; the least recently used values go first.
