@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from netfl.codecs import Encoded, Pipeline, encode_with_feedback
+from netfl.errors import RunError
 from netfl.learning.aggregators import Aggregated, Aggregator, Contributions
 from netfl.learning.data import Dataset, DataSource
 from netfl.learning.models import Model
@@ -417,7 +418,7 @@ def _aggregate(calls: Calls) -> list[np.ndarray]:
     results = []
     for call, aggregated in zip(calls, _aggregate_on(calls), strict=True):
         if aggregated.state:
-            raise TypeError(f"{type(call[0]).__name__} keeps a state, so it must say that it remembers")
+            raise RunError(f"the aggregator {type(call[0]).__name__} leaves a state: expected its class to say `remembers = True`")
         results.append(aggregated.model)
     return results
 

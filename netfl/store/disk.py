@@ -3,7 +3,7 @@
 Short array files lie in the SQLite file: a write takes a quarter less time so, and a long training of a small model makes no thousands of files.
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
-process first opens it; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as
+process first opens it, a short one whenever it is read; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as
 `store.db.damaged`, and a new one begun. Several processes may share a folder: SQLite serialises the index, and array files are written
 whole under a temporary name and then renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a
 process that has the old one open goes on with it, and SQLite, which sees that its file has moved, leaves the new one's files alone.
@@ -12,6 +12,7 @@ Nothing waits for the medium: a process that is killed loses nothing that was pu
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -37,6 +38,8 @@ _LOG = logging.getLogger("netfl.store")
 _VERSION = 1
 _FILE = re.compile("[0-9a-f]{64}")
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR)
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _MOST_SET_ASIDE = 3
 _SAID = (sqlite3.Error, UnicodeDecodeError)  # the latter where what SQLite says quotes a damaged name
 _SHORT_BYTES = 2**16
@@ -326,7 +329,7 @@ class Disk:
         file = hashlib.sha256(data).hexdigest()
         if len(data) > _SHORT_BYTES:
             self._write_file(self._path(file), data)
-        self._checked.add(file)
+            self._checked.add(file)
         return file, data
 
     def _write_file(self, path: Path, data: bytes) -> None:
@@ -364,36 +367,39 @@ class Disk:
         except OSError:
             digest = ""
         if digest == file:
-            self._checked.add(file)
+            if short is None:
+                self._checked.add(file)
             return True
         try:
-            self._forget(file)
+            self._forget([file])
         except (OSError, sqlite3.Error) as error:
             self._stop_writing(error)
         return False
 
-    def _forget(self, file: str) -> None:
-        """Drop a file, first of all: that makes the room which SQLite may need to write that it is gone."""
-        if _FILE.fullmatch(file):
-            self._path(file).unlink(missing_ok=True)
+    def _forget(self, files: Sequence[str]) -> None:
+        """Drop files, those first that are files of their own: that makes the room which SQLite may need to write that all are gone."""
+        for file in files:
+            if _FILE.fullmatch(file):
+                self._path(file).unlink(missing_ok=True)
 
         def delete(index: sqlite3.Connection) -> None:
-            with index:
-                index.execute("DELETE FROM arrays WHERE file = ?", (file,))
-                index.execute("DELETE FROM files WHERE file = ?", (file,))
-                index.execute("DELETE FROM short_files WHERE file = ?", (file,))
+            with index:  # one transaction, which takes few pages however many they are
+                for table in ("arrays", "files", "short_files"):
+                    index.executemany(f"DELETE FROM {table} WHERE file = ?", [(file,) for file in files])
 
         self._do(delete)
 
     def _make_room(self, limit_bytes: int) -> None:
         query = "SELECT file, CAST(num_bytes AS INTEGER) FROM files ORDER BY used_s, file"
         files = self._do(lambda index: index.execute(query).fetchall())
-        kept_bytes = sum(num_bytes for _, num_bytes in files)
+        excess_bytes, going = sum(num_bytes for _, num_bytes in files) - limit_bytes, []
         for file, num_bytes in files:
-            if kept_bytes <= limit_bytes:
-                return
-            self._forget(file)
-            kept_bytes -= num_bytes
+            if excess_bytes <= 0:
+                break
+            going.append(file)
+            excess_bytes -= num_bytes
+        if going:
+            self._forget(going)
 
 
 def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
@@ -410,29 +416,54 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
             if version == _VERSION or is_new:
                 index.execute("PRAGMA journal_mode=WAL")
                 index.execute("PRAGMA synchronous=OFF")
-            if version == _VERSION:
-                index.execute(_SHORT_FILES)
+                index.execute("PRAGMA secure_delete=OFF")
             if is_new:
                 index.execute("BEGIN IMMEDIATE")
                 version, is_new = _version_of(index)  # another process may have made it meanwhile
-                for statement in (*_TABLES.split(";"), _SHORT_FILES, f"PRAGMA user_version={_VERSION}") if is_new else ():
+                for statement in (*_TABLES.split(";"), f"PRAGMA user_version={_VERSION}") if is_new else ():
                     index.execute(statement)
                 index.commit()
                 version = _VERSION if is_new else version
+            if version == _VERSION:
+                index.execute(_SHORT_FILES)
             return index, version
         except _SAID as error:
             index.close()
+            if _code(error) in _UNWRITABLE and _is_whole(path):
+                return _open_unwritable(path)
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
                 raise
             time.sleep(_RETRY_S)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an index is there, and nothing of it waits in its log."""
+    sizes = [each.stat().st_size if each.exists() else 0 for each in (path, Path(f"{path}-wal"))]
+    return sizes[0] > 0 and sizes[1] == 0
+
+
+def _open_unwritable(path: Path) -> tuple[sqlite3.Connection, int]:
+    """An index on a full disk, or where nobody may write: what it holds can be read; and its version."""
+    index = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        index.execute("PRAGMA temp_store=MEMORY")
+        version, _ = _version_of(index)
+        if version == _VERSION and not index.execute("SELECT 1 FROM sqlite_master WHERE name = 'short_files'").fetchone():
+            index.execute(_SHORT_FILES.replace("TABLE", "TEMP TABLE", 1))  # of an older netfl, which made none
+    except _SAID:
+        index.close()
+        raise
+    return index, version
 
 
 def _tidy(index: sqlite3.Connection) -> None:
     """Give back the room of short files that have gone, and of those whose names a netfl that knew of none has forgotten."""
     with index:
         index.execute("DELETE FROM short_files WHERE file NOT IN (SELECT file FROM files)")
-    with suppress(sqlite3.OperationalError):  # others are reading or writing, or there is no room for a copy: it will be used again
-        index.execute("VACUUM")
+    free, pages = (index.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    if 4 * free > pages:  # it takes some ten seconds a gigabyte, in which nobody else can write
+        with suppress(sqlite3.OperationalError):  # others are reading or writing, or there is no room for a copy: it will be used again
+            index.execute("VACUUM")
 
 
 def _version_of(index: sqlite3.Connection) -> tuple[int, bool]:
@@ -488,7 +519,8 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _what_to_do(error: Exception) -> str:
-    return "make room" if _code(error) == sqlite3.SQLITE_FULL else "delete it"
+    unwritable = _code(error) in _UNWRITABLE or (isinstance(error, OSError) and error.errno in _NO_ROOM)
+    return "make room on its disk, and see that it may be written" if unwritable else "delete it"
 
 
 def _checksum(key: bytes, text: bytes) -> bytes:

@@ -52,7 +52,7 @@ class Function:
     """A pure function that computes many calls at once; one object each, compared by identity.
 
     Args:
-        name: unique in netfl.
+        name: unique in netfl, but for functions of one value in several forms.
         version: raised by hand whenever its results change.
         run: from the argument values of all calls to their results, in the same order.
         form: how a result is kept on disk; None keeps it in memory only.
@@ -61,7 +61,8 @@ class Function:
         lasting: whether recipes hold their value, because all rounds need it: a dataset.
         bundles: whether it only hands on its arguments, which are written once for many recipes: it is made where it stands in these, of
             what they then need themselves.
-        fleeting: whether a value goes with its recipe, as those of one client or one round: nobody makes that recipe again.
+        fleeting: whether a value goes with its recipe, as far as there is memory for recipes to hold such values, as those of one client
+            or one round: nobody makes that recipe again.
         written: name and version as they begin the bytes of a recipe.
         rests: whether recipes hold their value in place of their arguments, once it is there.
     """

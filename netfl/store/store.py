@@ -308,16 +308,20 @@ class Store:
             return
         self._values[key] = value, num_bytes
         self._kept_bytes += num_bytes
-        while self._kept_bytes + self._fleeting.num_bytes > self._limit_bytes and len(self._values) > 1:
-            self._kept_bytes -= self._values.popitem(last=False)[1][1]
+        self._make_room()
 
     def _lend(self, made: Recipe, value: Any) -> None:
         """Let the recipe of a fleeting value hold it; beyond half of the memory it is kept as others are."""
         num_bytes, room = _weight_bytes(value), self._fleeting
         if 2 * (room.num_bytes + num_bytes) <= self._limit_bytes:
             made.hold(_Lent(value, num_bytes, room))
+            self._make_room()
         else:
             self._keep(made, value)
+
+    def _make_room(self) -> None:
+        while self._kept_bytes + self._fleeting.num_bytes > self._limit_bytes and len(self._values) > 1:
+            self._kept_bytes -= self._values.popitem(last=False)[1][1]
 
     def _hold(self, made: Recipe, value: Any) -> None:
         """Let a recipe hold its value in place of its arguments."""
@@ -402,6 +406,7 @@ def _filled(arguments: tuple[Any, ...], values: dict[bytes, Any]) -> tuple[Any, 
         if kind is Recipe:
             key = each.key
             if key not in values:
+                assert each.function.bundles
                 values[key] = each.function.run([_filled(each.arguments, values)])[0]
             filled.append(values[key])
         else:

@@ -183,7 +183,7 @@ def differences(key: bytes, ours: Replay, other_key: bytes, theirs: Replay) -> l
         if pair in seen or pair[0] == pair[1]:
             continue
         seen.add(pair)
-        one, other = ours.recipes[pair[0]], theirs.recipes[pair[1]]
+        one, other = _made_by(ours, pair[0]), _made_by(theirs, pair[1])
         if one.function != other.function:
             told[f"{one.function} stands where {other.function} stood"] = None
             continue
@@ -197,6 +197,12 @@ def differences(key: bytes, ours: Replay, other_key: bytes, theirs: Replay) -> l
                 told[f"{one.function}: {line}"] = None
         stack.extend(reversed(deeper))
     return list(told)[:_MOST_DIFFERENCES]
+
+
+def _made_by(replay: Replay, key: bytes) -> _Description:
+    """What made a value; of a model that an aggregation left beside its state, the aggregation."""
+    found = replay.recipes[key]
+    return replay.recipes[found.arguments[0].key] if found.function == "aggregated_model" else found
 
 
 def _argument_names(function: str, count: int) -> list[str]:

@@ -250,7 +250,7 @@ class Training:
             yield self.world.sleep(min(self.world.next_change_s(device) for device in devices) - self.world.now)
 
     def cohort(self, turn: int) -> Recipe:
-        """What clients that train in a round have in common; whoever asks next for the same gets the same recipe."""
+        """What clients that train in a round have in common: one recipe for all rounds with the same trainer."""
         trainer = self.settings.trainer.in_round(turn)
         if self._cohort is None or self._cohort[:1] != (trainer,):
             task, stream = self.session.task, self.world.streams.stream("fit", self.name)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from netfl.checks import check_aggregator
+from netfl.errors import RunError
 from netfl.learning import values
 from netfl.learning.aggregators import AGGREGATORS, Aggregator, Contributions, Mean
 from netfl.learning.aggregators.adaptive import FedAdagrad, FedAdam, FedAvgM, FedYogi
@@ -330,5 +331,5 @@ def test_a_state_that_an_aggregator_does_not_tell_of_is_not_lost_in_silence() ->
 
     model, before = values.aggregate(Secretive(), vector(1.0), None, [vector(2.0)], [1], [1], 1)
     assert before is None
-    with pytest.raises(TypeError, match="Secretive keeps a state"):
+    with pytest.raises(RunError, match="Secretive leaves a state: .* `remembers = True`"):
         Store().force(model)

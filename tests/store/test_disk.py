@@ -5,6 +5,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -110,6 +111,69 @@ def test_a_store_without_short_files_gets_them(tmp_path: Path, caplog: pytest.Lo
     disk.collect_garbage(10**9)
     assert disk._row("SELECT count(*) FROM short_files") == (0,)
     assert caplog.text == ""
+
+
+_NOTHING_WRITTEN = """
+import logging, resource, sys
+from pathlib import Path
+from netfl.store import Disk
+logging.basicConfig(format="%(message)s")
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # no file can grow, as on a full disk
+disk = Disk(Path(sys.argv[1]))
+print(disk.fact(b"a" * 32), disk.arrays(b"b" * 32) is not None, disk.arrays(b"c" * 32) is not None)
+disk.put([(b"d" * 32, 2)], [])
+print(disk.fact(b"d" * 32))
+disk.close()
+"""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_store_on_a_full_disk_is_read(tmp_path: Path, older: bool) -> None:
+    """Not even its log can be made there; what it holds is found, also by a netfl that looks for short files in a store that has none."""
+    disk = Disk(tmp_path)
+    disk.put([(A, 1)], [(B, array(1.0, LONG))])
+    disk.put([], [(C, array(1.0))])
+    if older:
+        disk._index.execute("DROP TABLE short_files")
+    disk.close()
+    done = subprocess.run([sys.executable, "-c", _NOTHING_WRITTEN, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == f"1 True {not older}\nNone\n"
+    assert done.stderr == (
+        f"the store '{tmp_path}' cannot be written any more (attempt to write a readonly database): this run keeps no further values\n"
+    )
+    assert Disk(tmp_path).fact(A) == 1
+
+
+def test_a_store_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    command = _NOTHING_WRITTEN.replace("disk = Disk", "from netfl.errors import NetflError\ntry: disk = Disk").replace(
+        'print(disk.fact(b"a"', 'except NetflError as error: sys.exit(f"{error}")\nprint(disk.fact(b"a"'
+    )
+    done = subprocess.run([sys.executable, "-c", command, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert re.fullmatch(
+        rf"the store '{tmp_path}' cannot be used: .*; make room on its disk, and see that it may be written, or .*\n", done.stderr
+    )
+
+
+def test_a_store_that_an_older_netfl_makes_at_the_same_moment_has_short_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    look, looks = netfl.store.disk._version_of, []
+
+    def overtaken(index: sqlite3.Connection) -> tuple[int, bool]:
+        found = look(index)
+        if not looks:
+            other = sqlite3.connect(tmp_path / "store.db")
+            other.execute("PRAGMA journal_mode=WAL")
+            other.executescript(f"{netfl.store.disk._TABLES} PRAGMA user_version=1;")
+            other.close()
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(netfl.store.disk, "_version_of", overtaken)
+    disk = Disk(tmp_path)
+    disk.put([], [(A, array(1.0))])
+    assert disk.arrays(A) is not None
+    assert (looks, caplog.text) == ([(0, True), (1, False)], "")
 
 
 def test_collecting_garbage_gives_the_room_of_short_files_back(tmp_path: Path) -> None:
@@ -343,6 +407,25 @@ def test_a_dear_tensor_is_kept_and_a_cheap_one_is_not(tmp_path: Path) -> None:
         again = Store(disk=Disk(folder))
         assert again.force(recipe(function, 7)).tolist() == [7.0] * 10
         assert again.computed["slow"] == (0 if kept else 1)
+
+
+def test_a_tensor_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netfl.store.store._WORTH", 0)
+    function, disk, written = slow(0.0), Disk(tmp_path), []
+    monkeypatch.setattr(disk, "put", lambda _, arrays: written.append([key for key, _ in arrays]))
+    store, made = Store(disk=disk), [recipe(function, number) for number in range(3)]
+    for each in made:
+        store.force(each)
+    assert written == [[each.key] for each in made]
+
+
+def test_tensors_that_nobody_has_any_more_do_not_wait_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netfl.store.store._WRITE_S", 0.0)
+    monkeypatch.setattr("netfl.store.store._WRITE_BYTES_PER_S", 1e-9)  # a write is thought of each time, and never worth it
+    function, store = slow(0.0), Store(disk=Disk(tmp_path))
+    for number in range(50):
+        store.force(recipe(function, number))
+    assert len(store._resting) <= 1
 
 
 def test_facts_end_the_walk(tmp_path: Path) -> None:

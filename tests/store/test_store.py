@@ -164,6 +164,19 @@ def test_a_fleeting_value_goes_with_its_recipe() -> None:
     assert runs == [1, 3, 4, 4]
 
 
+def test_kept_and_fleeting_values_stay_under_the_limit_together() -> None:
+    block = Counted("block", lambda x: np.full(1000, x, dtype=np.float32))
+    update = Function("update", 1, lambda calls: [np.zeros(1000, np.float32) for _ in calls], fleeting=True)
+    store = Store(limit_bytes=40_000)
+    store.force_all([block(number) for number in range(10)])
+    updates = [recipe(update, number) for number in range(5)]
+    store.force_all(updates)  # half of the limit: of ten blocks, the first five make room
+    store.force_all([block(number) for number in range(5, 10)])
+    assert block.batches == [10]
+    store.force(block(4))
+    assert block.batches == [10, 1]
+
+
 def test_a_store_is_freed_without_the_garbage_collector_while_a_fleeting_value_is_there() -> None:
     update = Function("update", 1, lambda calls: [np.zeros(10) for _ in calls], fleeting=True)
     store = Store()

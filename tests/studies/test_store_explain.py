@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from netfl.cli.commands import cli
+from netfl.learning.aggregators import AGGREGATORS
 from netfl.scenario import load
 from netfl.scenario.build import prepare
 from netfl.store import Disk, MissingValueError, Store, default_folder
@@ -68,6 +69,15 @@ def test_another_set_of_updates_is_named(tmp_path: Path) -> None:
     assert found.first_missing == "losses"
     assert found.why[0].endswith("losses: fits: 1 of them, were 3")
     assert found.missing_now == ""
+
+
+@pytest.mark.parametrize(("aggregator", "before"), [("fedadam", "mean"), ("mean", "fedadam"), ("median", "mean")])
+def test_another_aggregator_is_named(tmp_path: Path, aggregator: str, before: str) -> None:
+    """Whether both, one or none of them remember."""
+    for name, kind in (("before", before), ("after", aggregator)):
+        run(training_only(training__rounds=2, training__aggregator=kind), output=tmp_path / "runs" / name)
+    found = explain(tmp_path / "runs" / "after", tmp_path / "runs" / "before")
+    assert f"aggregate: aggregator is {AGGREGATORS.find(aggregator)()}, was {AGGREGATORS.find(before)()}" in found.why[0]
 
 
 def test_a_run_says_what_it_computed(tmp_path: Path) -> None:

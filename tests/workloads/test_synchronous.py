@@ -310,6 +310,34 @@ def test_fedmax_moves_the_same_bytes(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
+def test_a_trainer_that_changes_from_round_to_round_does_so_in_a_run() -> None:
+    """At half the rate the second round makes another model; the first, at the full one, the same."""
+    trainer = {"kind": "fedmax", "beta": 1.0, "learning_rate": 0.1}
+    losses = [
+        [
+            run(training_only(training__rounds=rounds, training__trainer={**trainer, "round_decay": decay})).metrics["training"][
+                "training"
+            ]["loss"]
+            for decay in (1.0, 0.5)
+        ]
+        for rounds in (1, 2)
+    ]
+    assert losses[0][0] == losses[0][1]
+    assert losses[1][0] != losses[1][1]
+
+
+def test_what_the_fits_of_a_training_have_in_common_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, cohort = [], values.cohort
+
+    def recorded(*given: Any) -> Any:
+        made.append(given)
+        return cohort(*given)
+
+    monkeypatch.setattr(values, "cohort", recorded)
+    run(training_only(training__rounds=3))
+    assert len(made) == 1
+
+
 def test_private_training_runs_as_any_other(tmp_path: Path) -> None:
     """Samples of every client are protected, and so is every client; equal seeds draw equal noise."""
     digests = set()
