@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import logging
 import math
 import threading
 from collections.abc import Sequence
@@ -45,7 +44,6 @@ __all__ = [
     "unusable_device",
 ]
 
-_LOG = logging.getLogger("netfl")
 
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
@@ -377,14 +375,13 @@ TRAINERS = Family(
 
 def advice(trainer: str) -> str:
     """What errors say to do about training that diverges; `trainer` is the place of its settings."""
-    return f"lower `{trainer}.learning_rate`, or set `{trainer}.clip_norm`"
+    return f"lower `{trainer}.learning_rate`, or set a low `{trainer}.clip_norm`"
 
 
 def on_device(trainer: Trainer) -> Trainer:
     """The trainer as recipes should hold it: with `device: auto` replaced by the device that is there.
 
-    Bits differ between a CPU and CUDA, so the device must be part of a recipe's key; the trainer's settings are. The log says
-    what `auto` came to.
+    Bits differ between a CPU and CUDA, so the device must be part of a recipe's key; the trainer's settings are.
     """
     chosen: Any = trainer
     return _placed(chosen) if getattr(trainer, "device", "cpu") == "auto" else trainer
@@ -394,9 +391,7 @@ def on_device(trainer: Trainer) -> Trainer:
 def _placed(trainer: Any) -> Trainer:
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    _LOG.info("device: auto: training on %s", device)
-    placed: Trainer = replace(trainer, device=device)
+    placed: Trainer = replace(trainer, device="cuda" if torch.cuda.is_available() else "cpu")
     return placed
 
 

@@ -8,6 +8,7 @@ was forgotten.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
@@ -54,6 +55,8 @@ __all__ = [
     "training_loss",
     "unsent",
 ]
+
+_LOG = logging.getLogger("netfl")
 
 Calls = Sequence[tuple[Any, ...]]
 
@@ -210,13 +213,16 @@ def cohort(trainer: Trainer, model: Model, data: Recipe, stream: Stream, shards:
     """What the `fit`s of clients have in common: written once, not with each of them.
 
     Args:
-        trainer: how to train; with `device: auto` the recipe names the device that is there.
+        trainer: how to train; with `device: auto` the recipe names the device that is there, and the log says which.
         model: the kind of model.
         data: the dataset.
         stream: draws the order of the samples.
         shards: who has which training samples; None for all.
     """
-    return recipe(_COHORT, on_device(trainer), model, data, stream, shards)
+    placed: Any = on_device(trainer)
+    if placed is not trainer:
+        _LOG.info("device: auto: training on %s", placed.device)
+    return recipe(_COHORT, placed, model, data, stream, shards)
 
 
 def _cohort(calls: Calls) -> list[_Cohort]:

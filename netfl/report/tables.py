@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from netfl.report.loads import busiest
-from netfl.units import format_bytes, format_duration, format_energy
+from netfl.units import counted, format_bytes, format_duration, format_energy
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -27,6 +27,9 @@ def summary(metrics: dict[str, Any]) -> Group:
     head = f"Simulated {format_duration(metrics['simulated_s'])}"
     if metrics["stop_reason"]:
         head += f"; ended by: {metrics['stop_reason']}"
+    trained, known = (metrics.get("work", {}).get(f"{what}_clients", 0) for what in ("trained", "reused"))
+    if trained or known:
+        head += f"\n{counted(trained, 'update')} trained, {known:,} found in the store"
     tables = []
     if metrics["training"]:
         tables.append(_training(metrics["training"]))

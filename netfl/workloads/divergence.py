@@ -14,9 +14,7 @@ from netfl.learning.models import Model
 from netfl.learning.trainer import advice
 from netfl.store import Recipe, Store
 
-__all__ = ["ADVICE", "Trained", "Unchecked", "check_losses", "diverged"]
-
-ADVICE = advice("trainer")
+__all__ = ["Trained", "Unchecked", "check_losses", "diverged", "what_to_lower"]
 
 
 def check_losses(store: Store, workload: str, round_: int, fits: Mapping[str, Recipe], model: Recipe, looks: bool = True) -> None:
@@ -95,7 +93,9 @@ class Trained:
         """
         loss = store.force(values.evaluate(self.model, self.vector, data)).loss
         if not math.isfinite(loss):
-            raise RunError(f"workload '{workload}': the loss of {self.what} is {loss}: its training has diverged; {advice(self.trainer)}")
+            raise RunError(
+                f"workload '{workload}': the loss of {self.what} is {loss}: its training has diverged; {what_to_lower(workload, self.trainer)}"
+            )
 
 
 class Unchecked:
@@ -129,4 +129,9 @@ class Unchecked:
 
 
 def _error(workload: str, round_: int, what: str) -> RunError:
-    return RunError(f"workload '{workload}', round {round_}: {what}: training has diverged; {ADVICE}")
+    return RunError(f"workload '{workload}', round {round_}: {what}: training has diverged; {what_to_lower(workload)}")
+
+
+def what_to_lower(workload: str, trainer: str = "trainer") -> str:
+    """What errors say to do, with the settings as `--set` takes them; `trainer` is their place in the workload."""
+    return advice(f"workloads.{workload}.{trainer}")

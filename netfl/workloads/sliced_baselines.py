@@ -18,7 +18,7 @@ from netfl.store import Recipe
 from netfl.trace import Evaluation, Round
 from netfl.units import Size
 from netfl.workloads.checks import Found, dealing_problems, learner_problems, server_problems, shortened
-from netfl.workloads.divergence import ADVICE
+from netfl.workloads.divergence import what_to_lower
 from netfl.workloads.session import ModelFeed, Session, Setting, matching
 from netfl.workloads.sliced_batches import Wire, carry
 from netfl.world import Message, World
@@ -219,6 +219,8 @@ def _measured(session: Session, name: str, epoch: int, models: Mapping[str, Reci
     if lost:
         what, loss = lost[0]
         others = f", and that of {len(lost) - 1} more is not finite either" if len(lost) > 1 else ""
-        raise RunError(f"workload '{name}': the loss of {what} after epoch {epoch} is {loss}{others}: training has diverged; {ADVICE}")
+        raise RunError(
+            f"workload '{name}': the loss of {what} after epoch {epoch} is {loss}{others}: training has diverged; {what_to_lower(name)}"
+        )
     session.world.trace.append(Evaluation(workload=name, version=epoch, time_s=session.world.now, accuracy=accuracy, loss=loss))
     return accuracy

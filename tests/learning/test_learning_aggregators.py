@@ -331,5 +331,5 @@ def test_a_state_that_an_aggregator_does_not_tell_of_is_not_lost_in_silence() ->
 
     model, before = values.aggregate(Secretive(), vector(1.0), None, [vector(2.0)], [1], [1], 1)
     assert before is None
-    with pytest.raises(RunError, match="Secretive leaves a state: .* `remembers = True`"):
+    with pytest.raises(RunError, match=r"Secretive leaves a state: .* `remembers = True`"):
         Store().force(model)

@@ -290,6 +290,13 @@ def test_summary_says_the_numbers(found: dict[str, Any]) -> None:
         assert line in lines
 
 
+def test_the_summary_says_how_much_was_trained(found: dict[str, Any]) -> None:
+    assert "trained" not in shown(found)
+    cold, warm = ({"trained_clients": trained, "reused_clients": reused} for trained, reused in ((1, 0), (0, 1278)))
+    assert "1 update trained, 0 found in the store\n" in shown({**found, "work": cold})
+    assert "0 updates trained, 1,278 found in the store\n" in shown({**found, "work": warm})
+
+
 def test_names_are_not_markup(found: dict[str, Any]) -> None:
     renamed = {**found, "training": {"[bold]": found["training"]["training"]}}
     assert "[bold]" in shown(renamed)

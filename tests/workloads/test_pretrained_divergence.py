@@ -36,7 +36,7 @@ def said_of(found: str, what: str, trainer: str) -> bool:
     return bool(
         re.fullmatch(
             rf"workload 'serving': the loss of {what} is (nan|inf): its training has diverged; "
-            rf"lower `{trainer}.learning_rate`, or set `{trainer}.clip_norm`",
+            rf"lower `workloads.serving.{trainer}.learning_rate`, or set a low `workloads.serving.{trainer}.clip_norm`",
             found,
         )
     )

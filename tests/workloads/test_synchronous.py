@@ -179,7 +179,7 @@ def test_divergence_is_said_with_client_round_and_what_to_lower(changes: dict[st
     said = diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes)
     assert re.fullmatch(
         r"workload 'training', round 1: the loss of client 'node-[1-4]' is (nan|inf): training has diverged; "
-        r"lower `trainer.learning_rate`, or set `trainer.clip_norm`",
+        r"lower `workloads.training.trainer.learning_rate`, or set a low `workloads.training.trainer.clip_norm`",
         said,
     )
     assert diverging(training__trainer={"kind": "sgd", "learning_rate": 1e30, "epochs": 3}, **changes) == said  # from known losses
@@ -324,6 +324,15 @@ def test_a_trainer_that_changes_from_round_to_round_does_so_in_a_run() -> None:
     ]
     assert losses[0][0] == losses[0][1]
     assert losses[1][0] != losses[1][1]
+
+
+def test_the_log_says_what_device_auto_came_to(tmp_path: Path) -> None:
+    run(
+        training_only(training__rounds=1, training__trainer={"kind": "sgd", "learning_rate": 0.1, "device": "auto"}),
+        output=tmp_path / "out",
+    )
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert log.count(f"device: auto: training on {'cuda' if torch.cuda.is_available() else 'cpu'}") == 1
 
 
 def test_what_the_fits_of_a_training_have_in_common_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,15 +304,19 @@ class Npz:
         return numbers
 
 
+_MOST_LABEL, _MOST_NUMBER = 2**16 - 1, 2**31
+
+
 def _integers(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Indices:
-    """An array of whole numbers from 0; of one axis, if it is not inputs."""
+    """An array of whole numbers from 0; of one axis, if it is not inputs. A label says how many classes a model has, so it is not to be huge."""
     values = arrays[name]
     if values.dtype.kind not in "iu" or 0 in values.shape or (values.ndim != 1 and not name.endswith("inputs")):
         raise DataError(f"{path}: array '{name}': expected whole numbers, (N,), got {values.dtype} of shape {values.shape}")
-    wrong = np.argwhere((values < 0) | (values > 2**31))
+    most = _MOST_LABEL if name.endswith("labels") else _MOST_NUMBER
+    wrong = np.argwhere((values < 0) | (values > most))
     if len(wrong):
         raise DataError(
-            f"{path}: array '{name}': entry {int(wrong[0][0])}: expected a whole number from 0 on, got {values[tuple(wrong[0])]}"
+            f"{path}: array '{name}': entry {int(wrong[0][0])}: expected a whole number from 0 to {most:,}, got {values[tuple(wrong[0])]}"
         )
     return values.astype(np.int64)
 
