@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ class _Bytes(click.ParamType[int]):
         from netfl.units import parse
 
         try:
-            return round(parse(re.sub(r"(?<=\d)(?=[A-Za-z])", " ", str(value)), "size"))
+            return round(parse(str(value), "size"))
         except ValueError as error:
             return self.fail(str(error), param, ctx)
 

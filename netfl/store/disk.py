@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from netfl.errors import NetflError
+from netfl.units import parse
 
 __all__ = ["Disk", "default_folder", "platform_mark"]
 
@@ -63,6 +64,19 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "netfl"
 
 
+def _default_limit_bytes() -> int:
+    """`$NETFL_STORE_LIMIT`, such as `2 GB`, else 10 GiB.
+
+    Raises:
+        NetflError: it is no number of bytes.
+    """
+    text = os.environ.get("NETFL_STORE_LIMIT")
+    try:
+        return round(parse(text, "size")) if text else 10 * 1024**3
+    except ValueError as error:
+        raise NetflError(f"NETFL_STORE_LIMIT: {error}") from None
+
+
 def platform_mark() -> str:
     """What a number may depend on beside its recipe: the release of torch, the machine and its vector instructions."""
     flags: set[str] = set()
@@ -82,15 +96,15 @@ class Disk:
 
     Args:
         folder: made if it does not exist.
-        limit_bytes: how much the array files may take; the least recently used go first.
+        limit_bytes: how much the array files may take, the least recently used of which go first; None for what the environment says.
 
     Raises:
         NetflError: the folder cannot be used: another version's, or not writable; the message says what to do.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int = 10 * 1024**3) -> None:
+    def __init__(self, folder: Path, limit_bytes: int | None = None) -> None:
         self.folder = folder
-        self.limit_bytes = limit_bytes
+        self.limit_bytes = _default_limit_bytes() if limit_bytes is None else limit_bytes
         self._mark = platform_mark().encode()
         self._checked: set[str] = set()
         self._used: set[str] = set()

@@ -212,6 +212,17 @@ def test_the_least_recently_used_files_go_first(tmp_path: Path, count: int) -> N
     assert disk._row("SELECT count(*) FROM short_files") == (0 if count == LONG else 2,)
 
 
+def test_the_limit_is_that_of_the_environment_where_none_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Disk(tmp_path).usage()["limit_bytes"] == 10 * 1024**3
+    for text, limit_bytes in (("2 GB", 2 * 10**9), ("1.5MB", 1_500_000)):
+        monkeypatch.setenv("NETFL_STORE_LIMIT", text)
+        assert Disk(tmp_path).usage()["limit_bytes"] == limit_bytes
+        assert Disk(tmp_path, limit_bytes=7).usage()["limit_bytes"] == 7
+    monkeypatch.setenv("NETFL_STORE_LIMIT", "much")
+    with pytest.raises(NetflError, match=r"NETFL_STORE_LIMIT: .*much"):
+        Disk(tmp_path)
+
+
 def test_a_store_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     for version in (99, 0, -1):
         folder = tmp_path / str(version)
