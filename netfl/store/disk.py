@@ -3,9 +3,9 @@
 Short array files lie in the SQLite file: a write takes a quarter less time so, and a long training of a small model makes no thousands of files.
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
-process first opens it, a short one whenever it is read; what does not agree is dropped and computed again. An index that SQLite cannot read is set aside as
-`store.db.damaged`, and a new one begun. Several processes may share a folder: SQLite serialises the index, and array files are written
-whole under a temporary name and then renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a
+process first opens it, a short one whenever it is read; what does not agree is dropped and computed again. An index that SQLite cannot
+read is set aside as `store.db.damaged`, and a new one begun. Several processes may share a folder: SQLite serialises the index, and array
+files are written whole under a temporary name and then renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a
 process that has the old one open goes on with it, and SQLite, which sees that its file has moved, leaves the new one's files alone.
 Nothing waits for the medium: a process that is killed loses nothing that was put, and a machine that loses power may leave a damaged index.
 """
@@ -234,7 +234,8 @@ class Disk:
                 self._do(note)
                 self._make_room(self.limit_bytes)
         except (OSError, sqlite3.Error) as error:
-            _LOG.warning("the store '%s' could not be tidied: %s", self.folder, error)
+            if _code(error) != sqlite3.SQLITE_READONLY:  # whose values were found, and whoever put some was told
+                _LOG.warning("the store '%s' could not be tidied: %s", self.folder, error)
         with suppress(sqlite3.Error):
             self._index.close()
 
@@ -443,22 +444,24 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
             return index, version
         except _SAID as error:
             index.close()
-            if _code(error) in _UNWRITABLE and _is_whole(path):
-                return _open_unwritable(path)
+            if _code(error) in _UNWRITABLE:
+                for mode in _modes(path):
+                    with suppress(sqlite3.OperationalError):
+                        return _open_unwritable(path, mode)
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
                 raise
             time.sleep(_RETRY_S)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether an index is there, and nothing of it waits in its log."""
-    sizes = [each.stat().st_size if each.exists() else 0 for each in (path, Path(f"{path}-wal"))]
-    return sizes[0] > 0 and sizes[1] == 0
+def _modes(path: Path) -> list[str]:
+    """How to read an index that cannot be written, if it is there: with its log, and without one if nothing waits in that."""
+    held, waiting = (each.exists() and each.stat().st_size > 0 for each in (path, Path(f"{path}-wal")))
+    return ["mode=ro"] * held + ["mode=ro&immutable=1"] * (held and not waiting)
 
 
-def _open_unwritable(path: Path) -> tuple[sqlite3.Connection, int]:
-    """An index on a full disk, or where nobody may write: what it holds can be read; and its version."""
-    index = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+def _open_unwritable(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
+    """An index on a full disk, or where this user may not write: what it holds can be read; and its version."""
+    index = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
     try:
         index.execute("PRAGMA temp_store=MEMORY")
         version, _ = _version_of(index)
