@@ -542,6 +542,11 @@ def test_damaged_npz(tmp_path: Path) -> None:
         path.write_bytes(wrong)
         with pytest.raises(DataError, match=r"t.npz: "):
             Npz(path=str(path)).load(STREAM)
+    path.write_bytes(whole[:100])
+    with pytest.raises(
+        DataError, match=r"t.npz: is no whole NPZ archive: .*; it ends at byte 100, where the list of a whole one's arrays ends"
+    ):
+        Npz(path=str(path)).load(STREAM)
     # an array whose head says more than there is: refused before memory is taken for it
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2)})

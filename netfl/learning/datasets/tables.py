@@ -329,7 +329,10 @@ def _npz(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
             for name in names:
                 if f"{name}.npy" in archive.namelist():
                     arrays[name] = _npy(archive, name, path)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except zipfile.BadZipFile as error:
+        ends = f"it ends at byte {path.stat().st_size:,}, where the list of a whole one's arrays ends"
+        raise DataError(f"{path}: is no whole NPZ archive: {error}; {ends}") from None
+    except (OSError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path}: is no whole NPZ archive: {error}") from None
     return arrays
 
