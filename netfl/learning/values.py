@@ -242,7 +242,7 @@ def fit(
     A client's bits do not depend on who trains in the same batch, so the recipe holds its own arguments alone.
 
     Args:
-        cohort: all that depends neither on the client nor on the round.
+        cohort: what it has in common with those of other clients, and of other rounds with the same trainer.
         start: a flat model vector, (P,).
         shard: which of the cohort's shards; None trains on all training samples.
         client: whose name, and

@@ -19,7 +19,7 @@ def summary(metrics: dict[str, Any]) -> Group:
     """Training, serving, bytes and energy as tables for a terminal; a table with nothing to say is left out.
 
     Args:
-        metrics: what `netfl.report.metrics` returns.
+        metrics: what `netfl.report.metrics` returns, or a run's, which say too what was trained for it.
     """
     from rich.console import Group
     from rich.text import Text

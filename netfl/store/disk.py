@@ -1,13 +1,15 @@
 """Values on disk: facts in one SQLite file for ever, arrays in safetensors files under a size limit.
 
-Short array files lie in the SQLite file: a write takes a quarter less time so, and a long training of a small model makes no thousands of files.
+Short array files lie in the SQLite file: a write takes a quarter less time so, and a long training of a small model makes no thousands of
+files.
 
 Nothing is believed: a fact carries a checksum, an array file is named after the SHA-256 of its bytes and checked when a
 process first opens it, a short one whenever it is read; what does not agree is dropped and computed again. An index that SQLite cannot
-read is set aside as `store.db.damaged`, and a new one begun. Several processes may share a folder: SQLite serialises the index, and array
-files are written whole under a temporary name and then renamed. Who sets an index aside does so alone, and never a newer one than it found damaged; a
-process that has the old one open goes on with it, and SQLite, which sees that its file has moved, leaves the new one's files alone.
-Nothing waits for the medium: a process that is killed loses nothing that was put, and a machine that loses power may leave a damaged index.
+read is set aside as `store.db.damaged`, and a new one begun; one that cannot be written is read. Several processes may share a folder:
+SQLite serialises the index, and array files are written whole under a temporary name and then renamed. Who sets an index aside does so
+alone, and never a newer one than it found damaged; a process that has the old one open goes on with it, and SQLite, which sees that its
+file has moved, leaves the new one's files alone. Nothing waits for the medium: a process that is killed loses nothing that was put, and
+a machine that loses power may leave a damaged index.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ class Disk:
         limit_bytes: how much the array files may take, the least recently used of which go first; None for what the environment says.
 
     Raises:
-        NetflError: the folder cannot be used: another version's, or not writable; the message says what to do.
+        NetflError: the folder cannot be used: another version's, or it can neither be made nor read; the message says what to do.
     """
 
     def __init__(self, folder: Path, limit_bytes: int | None = None) -> None:
@@ -420,6 +422,8 @@ class Disk:
 def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
     """The index, made if it does not exist, and its version; one of another version, or that somebody else made, is left as it is.
 
+    One that cannot be written is opened for reading.
+
     SQLite waits for another process in every statement but one: of two that turn a new file to write-ahead logging at once, it refuses one
     without waiting. That one tries again.
     """
@@ -456,7 +460,9 @@ def _open_index(path: Path) -> tuple[sqlite3.Connection, int]:
 def _modes(path: Path) -> list[str]:
     """How to read an index that cannot be written, if it is there: with its log, and without one if nothing waits in that."""
     held, waiting = (each.exists() and each.stat().st_size > 0 for each in (path, Path(f"{path}-wal")))
-    return ["mode=ro"] * held + ["mode=ro&immutable=1"] * (held and not waiting)
+    if not held:
+        return []
+    return ["mode=ro"] if waiting else ["mode=ro", "mode=ro&immutable=1"]
 
 
 def _open_unwritable(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:

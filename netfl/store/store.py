@@ -320,6 +320,7 @@ class Store:
             self._keep(made, value)
 
     def _make_room(self) -> None:
+        """Drop the values that were used least recently, beside what recipes hold of fleeting ones."""
         while self._kept_bytes + self._fleeting.num_bytes > self._limit_bytes and len(self._values) > 1:
             self._kept_bytes -= self._values.popitem(last=False)[1][1]
 

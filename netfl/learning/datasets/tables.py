@@ -308,7 +308,7 @@ _MOST_LABEL, _MOST_NUMBER = 2**16 - 1, 2**31
 
 
 def _integers(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Indices:
-    """An array of whole numbers from 0; of one axis, if it is not inputs. A label says how many classes a model has, so it is not to be huge."""
+    """An array of whole numbers from 0; of one axis, if it is not inputs. The highest label says how many classes there are: 65,536 at most, a choice."""
     values = arrays[name]
     if values.dtype.kind not in "iu" or 0 in values.shape or (values.ndim != 1 and not name.endswith("inputs")):
         raise DataError(f"{path}: array '{name}': expected whole numbers, (N,), got {values.dtype} of shape {values.shape}")
